@@ -1,0 +1,154 @@
+"""The named events of a task's life and of the system, and the bus that carries them to logs and listeners."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+import msgspec
+
+from demucs_server_worker.errors import ErrorInfo
+from demucs_server_worker.task import Task
+
+# A listener that does not read loses its oldest progress events past this many, and is never waited for.
+LISTENER_BACKLOG = 1_000
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    QUEUED = "queued"
+    STARTED = "started"
+    PROGRESS = "progress"
+    RETRYING = "retrying"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    WORKER_STARTED = "worker_started"
+    WORKER_DIED = "worker_died"
+    HEALTH_CHANGED = "health_changed"
+
+
+FINAL_KINDS = frozenset({EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED})
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One event.
+
+    Attributes:
+        kind: what happened.
+        seq: its number on this bus, rising by one.
+        at: epoch seconds.
+        task_id: the task it is about, or None.
+        task: that task as it is after the event.
+        worker_id: the worker it is about, or None.
+        error: why, for `retrying` and `failed`.
+        detail: a sentence, for `worker_*` and `health_changed`.
+        eta_seconds: for `progress`: seconds until the task is done, once they can be told.
+    """
+
+    kind: EventKind
+    seq: int
+    at: float
+    task_id: str | None = None
+    task: Task | None = None
+    worker_id: str | None = None
+    error: ErrorInfo | None = None
+    detail: str | None = None
+    eta_seconds: float | None = None
+
+
+class EventBus:
+    """Carries events from the manager to any number of listeners. One thread: the manager's event loop."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Args: clock: gives epoch seconds for `Event.at`."""
+        self._clock = clock
+        self._seq = 0
+        self._listeners: set[Listener] = set()
+        self._callbacks: list[Callable[[Event], None]] = []
+
+    def publish(
+        self,
+        kind: EventKind,
+        *,
+        task: Task | None = None,
+        worker_id: str | None = None,
+        error: ErrorInfo | None = None,
+        detail: str | None = None,
+        eta_seconds: float | None = None,
+    ) -> Event:
+        """Number the event and hand it to every listener, without waiting for any."""
+        self._seq += 1
+        event = Event(
+            kind=kind, seq=self._seq, at=self._clock(), task_id=task.id if task else None, task=task,
+            worker_id=worker_id or (task.worker_id if task else None), error=error, detail=detail,
+            eta_seconds=eta_seconds,
+        )  # fmt: skip
+        for callback in self._callbacks:
+            callback(event)
+        for listener in self._listeners:
+            listener.offer(event)
+        return event
+
+    def call(self, callback: Callable[[Event], None]) -> None:
+        """Call `callback` for every event from now on, on the publisher's time: it must be quick and not raise."""
+        self._callbacks.append(callback)
+
+    @contextmanager
+    def listen(self, task_id: str | None = None) -> Iterator[Listener]:
+        """A listener for the events of one task, or of all; it hears what is published while the block runs."""
+        listener = Listener(task_id)
+        self._listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+
+    def close(self) -> None:
+        """End every listener's iteration, after what it has not read yet."""
+        for listener in self._listeners:
+            listener.close()
+
+
+class Listener:
+    """One reader of the bus: an async iterator with a bounded backlog that gives up progress events first."""
+
+    def __init__(self, task_id: str | None) -> None:
+        self._task_id = task_id
+        self._backlog: list[Event] = []
+        self._news = asyncio.Event()
+        self._closed = False
+
+    def offer(self, event: Event) -> None:
+        """Take the event if it is for this listener. A newer progress event of a task replaces an unread older one."""
+        if self._task_id is not None and event.task_id != self._task_id:
+            return
+        if event.kind is EventKind.PROGRESS:
+            stale = next((i for i, old in enumerate(self._backlog) if _same_progress(old, event)), None)
+            if stale is not None:
+                del self._backlog[stale]
+        self._backlog.append(event)
+        if len(self._backlog) > LISTENER_BACKLOG:
+            del self._backlog[0]
+        self._news.set()
+
+    def close(self) -> None:
+        """End the iteration once the backlog is read."""
+        self._closed = True
+        self._news.set()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while True:
+            while self._backlog:
+                yield self._backlog.pop(0)
+            if self._closed:
+                return
+            self._news.clear()
+            await self._news.wait()
+
+
+def _same_progress(old: Event, new: Event) -> bool:
+    return old.kind is EventKind.PROGRESS and old.task_id == new.task_id

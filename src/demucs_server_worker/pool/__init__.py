@@ -1,0 +1,1 @@
+"""The pool: keeps N workers alive and hands jobs to them."""

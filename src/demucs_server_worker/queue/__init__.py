@@ -1,0 +1,1 @@
+"""The queue: the durable truth about every task."""

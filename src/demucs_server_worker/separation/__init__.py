@@ -1,0 +1,1 @@
+"""Audio in, stems out. Knows nothing of tasks, queues or processes, and is the only importer of torch."""
