@@ -1,0 +1,198 @@
+"""Local repositories of models for tests: real architectures of Demucs with seeded random weights.
+
+Networks are initialised as Demucs initialises them before training, with the DConv branches' scale raised from 1e-3 or
+less to 0.1, so that every part of a network shows in its output.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from demucs.demucs import Demucs
+from demucs.hdemucs import HDemucs
+from demucs.htdemucs import HTDemucs
+from safetensors.torch import save_file
+from torch import nn
+
+Form = Literal["safetensors", "th"]
+
+SOURCES = ["drums", "bass", "other", "vocals"]
+HTDEMUCS_PARAMETERS = 41_984_456
+FINE_TUNED_WEIGHTS = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+
+
+def htdemucs(seed: int = 0) -> nn.Module:
+    """The architecture that Demucs publishes as `htdemucs` (955717e8): 41,984,456 parameters, 7.8 s segments.
+
+    Its settings are those of Demucs' training grid `grids/mmi.py` with five layers and 512 bottom channels.
+    """
+    return _seeded(
+        seed,
+        HTDemucs,
+        sources=SOURCES,
+        audio_channels=2,
+        channels=48,
+        growth=2,
+        nfft=4096,
+        depth=4,
+        dconv_mode=3,
+        dconv_init=0.1,
+        bottom_channels=512,
+        t_layers=5,
+        t_heads=8,
+        t_dropout=0.02,
+        segment=Fraction(39, 5),
+        samplerate=44100,
+    )
+
+
+def tiny_htdemucs(seed: int = 0, sources: Sequence[str] = SOURCES) -> nn.Module:
+    """A hybrid transformer of some 400 thousand parameters and 2 s segments."""
+    return _seeded(
+        seed,
+        HTDemucs,
+        sources=list(sources),
+        channels=8,
+        depth=4,
+        dconv_mode=3,
+        dconv_init=0.1,
+        bottom_channels=32,
+        t_layers=2,
+        t_heads=2,
+        segment=Fraction(2),
+    )
+
+
+def tiny_hdemucs(seed: int = 0, sources: Sequence[str] = SOURCES) -> nn.Module:
+    """A hybrid of spectrogram and waveform, with its LSTM and attention, and 4 s segments."""
+    return _seeded(seed, HDemucs, sources=list(sources), channels=4, dconv_init=0.1, segment=4)
+
+
+def tiny_demucs(seed: int = 0, sources: Sequence[str] = SOURCES) -> nn.Module:
+    """A Demucs in the time domain, which resamples inside, with 4 s segments."""
+    return _seeded(seed, Demucs, sources=list(sources), channels=4, dconv_init=0.1, segment=4)
+
+
+def _seeded(seed: int, klass: type[nn.Module], **kwargs: Any) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return klass(**kwargs).eval()
+
+
+def save_member(folder: Path, signature: str, network: nn.Module, form: Form = "safetensors", **kwargs: Any) -> Path:
+    """Write a network as one file of weights.
+
+    `th` is the package that Demucs' own training writes; `safetensors` is what it publishes on Hugging Face.
+
+    Args:
+        form: which of the two.
+        kwargs: `checksum=True` puts the first eight digits of the file's hash into its name, `half=True` stores half
+            precision.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{signature}.{form}"
+    dtype = torch.float16 if kwargs.get("half") else torch.float32
+    state = {name: value.detach().clone().to(dtype).contiguous() for name, value in network.state_dict().items()}
+    args, init = network._init_args_kwargs
+    if form == "th":
+        torch.save({"klass": type(network), "args": args, "kwargs": init, "state": state, "training_args": {}}, path)
+    else:
+        save_file(state, path, metadata=metadata_of(network))
+    if kwargs.get("checksum"):
+        return path.rename(folder / f"{signature}-{sha256(path.read_bytes()).hexdigest()[:8]}.{form}")
+    return path
+
+
+def metadata_of(network: nn.Module) -> dict[str, str]:
+    """The metadata that Demucs' loader wants in a safetensors file."""
+    args, kwargs = network._init_args_kwargs
+    klass = type(network)
+    return {
+        "klass": f"{klass.__module__}.{klass.__qualname__}",
+        "args": json.dumps(list(args), default=_fraction),
+        "kwargs": json.dumps(kwargs, default=_fraction),
+    }
+
+
+def _fraction(value: object) -> dict[str, object]:
+    if isinstance(value, Fraction):
+        return {"_type": "fraction", "numerator": value.numerator, "denominator": value.denominator}
+    raise TypeError(value)
+
+
+def save_bag(
+    folder: Path,
+    name: str,
+    members: Mapping[str, nn.Module],
+    weights: Sequence[Sequence[float]] | None = None,
+    segment: float | None = None,
+    form: Form = "safetensors",
+) -> Path:
+    """Write a bag and its members, named by their signatures. Returns the folder, for `--repo`."""
+    for signature, network in members.items():
+        save_member(folder, signature, network, form)
+    return define_bag(folder, name, list(members), weights, segment)
+
+
+def define_bag(
+    folder: Path,
+    name: str,
+    signatures: Sequence[str],
+    weights: Sequence[Sequence[float]] | None = None,
+    segment: float | None = None,
+) -> Path:
+    """Write only the bag's definition."""
+    bag: dict[str, object] = {"models": list(signatures)}
+    if weights is not None:
+        bag["weights"] = [list(row) for row in weights]
+    if segment is not None:
+        bag["segment"] = segment
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(bag))
+    return folder
+
+
+def make_htdemucs_repo(folder: Path, form: Form = "safetensors") -> Path:
+    """A repository with the model `htdemucs`, in its published architecture and size (168 MB)."""
+    return save_bag(folder, "htdemucs", {"955717e8": htdemucs()}, form=form)
+
+
+def make_tiny_repo(folder: Path, form: Form = "safetensors") -> Path:
+    """A repository of small models, written within a second or two.
+
+    - `tiny_htdemucs`, `tiny_hdemucs`, `tiny_demucs`: bags of one
+    - `tiny_ft`: four hybrid transformers, each for one stem, with the weights of `htdemucs_ft`
+    - `tiny_mix`: one of each kind, with uneven weights and a segment of 3 s that the transformer does not take
+    - `tiny_twice`: the same member twice and another once
+    """
+    save_bag(folder, "tiny_htdemucs", {"1a000001": tiny_htdemucs(1)}, form=form)
+    save_bag(folder, "tiny_hdemucs", {"2a000001": tiny_hdemucs(1)}, form=form)
+    save_bag(folder, "tiny_demucs", {"3a000001": tiny_demucs(1)}, form=form)
+    save_bag(
+        folder,
+        "tiny_ft",
+        {f"1a00000{seed}": tiny_htdemucs(seed) for seed in range(2, 6)},
+        weights=FINE_TUNED_WEIGHTS,
+        form=form,
+    )
+    uneven = [[1.0, 0.5, 0.0, 2.0], [1.0, 1.5, 1.0, 0.0], [0.0, 1.0, 3.0, 1.0]]
+    define_bag(folder, "tiny_mix", ["1a000001", "2a000001", "3a000001"], weights=uneven, segment=3)
+    define_bag(folder, "tiny_twice", ["1a000001", "1a000001", "2a000001"])
+    return folder
+
+
+@contextmanager
+def evil_member(folder: Path, signature: str, klass: str) -> Iterator[Path]:
+    """A safetensors file that asks for `klass` to be imported."""
+    network = tiny_htdemucs()
+    path = folder / f"{signature}.safetensors"
+    save_file(network.state_dict(), path, metadata=metadata_of(network) | {"klass": klass})
+    yield path
