@@ -251,6 +251,37 @@ class TimedOut(WorkerFailure):
     code = "timed_out"
 
 
+# --- the queue on disk -----------------------------------------------------------------------------------------------
+
+
+class QueueError(DemucsWorkerError):
+    """The queue's database cannot be used: {detail}"""
+
+    code = "queue_corrupt"
+
+
+class QueueCorrupt(QueueError):
+    """The queue's database {path} is damaged or is no queue: {detail}. Nothing was changed in it. Put a backup in its
+    place, or move it and the files beside it that share its name away to start with an empty queue."""
+
+    code = "queue_corrupt"
+
+
+class QueueTooNew(QueueError):
+    """The queue's database {path} has schema {found}, and this version knows none past {known}. Start the newer
+    version of demucs-server-worker that wrote it, or use another DEMUCS_WORKER_DATA_DIR."""
+
+    code = "queue_too_new"
+
+
+class QueueLocked(QueueError):
+    """Another program has kept the queue's database {path} locked for {seconds} seconds, so nothing was stored. End
+    that program, then try again."""
+
+    code = "queue_locked"
+    retryable = True
+
+
 # --- raised to the caller who waits ----------------------------------------------------------------------------------
 
 

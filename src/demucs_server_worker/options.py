@@ -29,7 +29,7 @@ _STEM = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(?::[0-9]{1,3})?")
 
 
-class SeparationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class SeparationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that decides how one song is separated and written.
 
     Attributes:
@@ -104,7 +104,8 @@ class SeparationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         """Build options from loosely typed `values`, as they come from a caller, a form or a command line.
 
         Args:
-            values: option names to values; numbers may be strings, `stems` a list or a comma-separated string.
+            values: option names to values; numbers may be strings, `stems` a list or a comma-separated string. None
+                means the default.
 
         Raises:
             InvalidOption: for an unknown name or a value that does not fit, naming both.
@@ -112,6 +113,7 @@ class SeparationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         known = dict(values)
         for name in known.keys() - set(cls.__struct_fields__):
             raise InvalidOption(option=name, value=known[name], allowed="there is no such option")
+        known = {name: value for name, value in known.items() if value is not None}
         if isinstance(stems := known.get("stems"), str):
             known["stems"] = [stem.strip() for stem in stems.split(",") if stem.strip()]
         if "bit_depth" in known:
@@ -148,7 +150,8 @@ def _check_filename(template: str) -> None:
         fields = [("", "", None)]
     plain = all(name in FILENAME_FIELDS and not spec and conv is None for name, spec, conv in fields)
     _check(plain and any(name == "stem" for name, _, _ in fields), "filename", template, allowed)
-    _check(not template.startswith("/") and ".." not in template.split("/"), "filename", template, allowed)
+    parts = template.split("/")
+    _check(parts[0] and parts[-1] and ".." not in parts, "filename", template, allowed)
 
 
 def _allowed(name: str, detail: str) -> str:

@@ -169,17 +169,31 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _absolute(name: str, value: object) -> str:
-    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
-        raise InvalidOption(option=name, value=value, allowed="a path is needed")
-    return str(Path(value).expanduser().absolute())
+    if not isinstance(value, str | Path) or not str(value) or not _storable(str(value)):
+        raise InvalidOption(option=name, value=_shown(value), allowed="a path is needed, in UTF-8")
+    try:
+        return str(Path(value).expanduser().absolute())
+    except RuntimeError:
+        raise InvalidOption(option=name, value=value, allowed="there is no such user's home folder") from None
 
 
 def _text(name: str, value: object) -> str | None:
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or len(value) > 512 or "\0" in value:
-        raise InvalidOption(option=name, value=value, allowed="text of at most 512 characters")
+    if not isinstance(value, str) or len(value) > 512 or not _storable(value):
+        raise InvalidOption(option=name, value=_shown(value), allowed="text of at most 512 characters, in UTF-8")
     return value
+
+
+def _storable(text: str) -> bool:
+    """Whether `text` is Unicode without NUL. A file name that is not UTF-8 reaches Python as lone surrogates, which
+    neither JSON nor the database can hold."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _shown(value: object) -> str:
+    """`value` for a message that can itself be stored and sent."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,7 +213,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         created_at, started_at, finished_at: when; None where it has not happened.
         duration_seconds: length of the song, once known.
         stems: the result of a completed task.
-        error: why a failed task failed.
+        error: why its last attempt failed; None once a task is completed.
         history: the attempts that ended without a result.
     """
 
@@ -314,8 +328,9 @@ def requeue(task: Task) -> Task:
 
 
 def cancel(task: Task, now: float) -> Task:
-    """queued or running → cancelled."""
-    return _move(task, TaskState.CANCELLED, "cancelled", finished_at=now, worker_id=None)
+    """queued or running → cancelled. The attempt that it ends, if one runs, stands in the history without an error."""
+    history = _ended(task, now, None) if task.state is TaskState.RUNNING else task.history
+    return _move(task, TaskState.CANCELLED, "cancelled", finished_at=now, worker_id=None, history=history)
 
 
 def revive(task: Task) -> Task:

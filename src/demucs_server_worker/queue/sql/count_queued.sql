@@ -1,0 +1,1 @@
+SELECT sum(tasks) AS queued FROM tally WHERE state = 'queued';

@@ -1,0 +1,1 @@
+DELETE FROM publication WHERE task_id = :task_id;

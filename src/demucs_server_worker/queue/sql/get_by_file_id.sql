@@ -1,0 +1,1 @@
+SELECT * FROM task WHERE file_id = :file_id;

@@ -1,0 +1,1 @@
+SELECT * FROM task WHERE number < :before ORDER BY number DESC LIMIT :limit;

@@ -1,0 +1,1 @@
+UPDATE task SET seq = :seq WHERE id = :id;
