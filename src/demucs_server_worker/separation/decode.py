@@ -51,6 +51,9 @@ BLOCK_SECONDS = 1.0
 MAX_FRAME_SAMPLES = 1 << 20
 """A decoded frame may hold no more samples a channel: formats that are used stay below 70,000."""
 
+MAX_MP4_FRAME = 4096
+"""Samples of the longest packet in MP4 (ALAC)."""
+
 READ_BYTES = 1 << 16
 
 _DEMUXERS = "wav,flac,mp3,aac,ogg,aiff,asf,mov,matroska"
@@ -149,6 +152,7 @@ class Source:
         self._damaged_packets = 0
         self._frames = 0
         self._samples = 0
+        self._last_packet_samples = 0
         self._cover = b""
         self._decoded = self._decode()
         first = self._first_frame()
@@ -157,9 +161,11 @@ class Source:
         self.tags = read_tags({**container.metadata, **stream.metadata}, self._cover)
         self._max_samples = _limit_in_samples(max_duration_seconds, self.info.sample_rate)
         self._limit_seconds = max_duration_seconds
-        self._declared_samples = _declared_samples(container, stream, self.info)
-        if self._declared_samples is not None:
-            self._check_length(self._declared_samples)
+        self._declared_end = _declared_samples(stream, self.info)
+        # An edit list may count in units of the movie, which are seldom finer than 1/600 s.
+        self._end_slack = self.info.sample_rate // 600 + 1 if self.info.container == "mov" else 0
+        if self.info.container in _EXACT and self._declared_end is not None:
+            self._check_length(self._declared_end)
 
     def __enter__(self) -> Self:
         return self
@@ -187,12 +193,33 @@ class Source:
             yield from _gathered(self._stereo(), round(self.info.sample_rate * BLOCK_SECONDS))
 
     def _stereo(self) -> Iterator[Block]:
+        # One block is held back, because only behind the last one is it known how much of it is padding.
+        held = np.zeros((2, 0), np.float32)
         for frame in self._frames_of_song():
             block = self._samples_of(frame)
-            self._samples += block.shape[1]
-            self._check_length(self._samples)
-            yield block
+            yield self._counted(held)
+            held = block
+        yield self._counted(held[:, : held.shape[1] - self._padding(held.shape[1])])
         self._check_complete()
+
+    def _counted(self, block: Block) -> Block:
+        self._samples += block.shape[1]
+        self._check_length(self._samples)
+        return block
+
+    def _padding(self, last: int) -> int:
+        """How many of the `last` decoded samples the encoder only added to fill its frame.
+
+        FFmpeg cuts this itself where a packet says so (MP3, Opus). MP4 says it by the duration of its last packet or
+        by its edit list, Ogg Vorbis by its end position, and there the decoder hands out whole frames.
+        """
+        total = self._samples + last
+        if self.info.container == "mov" and 0 < self._last_packet_samples < last:
+            total = self._samples + self._last_packet_samples
+        if self._declared_end is not None and total > self._declared_end + self._end_slack:
+            total = self._declared_end
+        surplus = self._samples + last - total
+        return surplus if surplus < last else 0
 
     def _frames_of_song(self) -> Iterator[AudioFrame]:
         while self._ahead:
@@ -202,11 +229,14 @@ class Source:
     def _decode(self) -> Iterator[AudioFrame]:
         """All frames of the chosen stream. A picture that comes attached passes by here too, before the sound."""
         pictures = [stream for stream in self._container.streams.video if _is_picture(stream)]
+        drops_first = _is_ogg_vorbis(self._container, self._stream)
         for packet in self._container.demux(self._stream, *pictures):
-            if packet.stream_index == self._stream.index:
-                yield from self._decode_packet(cast("Packet[AudioStream]", packet))
-            else:
+            if packet.stream_index != self._stream.index:
                 self._keep_picture(packet)
+                continue
+            frames = self._decode_packet(cast("Packet[AudioStream]", packet))
+            yield from frames[1:] if drops_first else frames
+            drops_first = drops_first and not frames
 
     def _decode_packet(self, packet: Packet[AudioStream]) -> list[AudioFrame]:
         try:
@@ -215,6 +245,8 @@ class Source:
             self._damaged_packets += 1
             return []
         self._frames += len(frames)
+        if frames and packet.duration and packet.time_base:
+            self._last_packet_samples = round(packet.duration * packet.time_base * frames[0].sample_rate)
         return [frame for frame in frames if frame.samples]
 
     def _keep_picture(self, packet: Packet[Any]) -> None:
@@ -264,9 +296,16 @@ class Source:
         if self._damaged_packets > self._frames:
             detail = f"{self._damaged_packets} of its packets are damaged, {self._frames} are sound"
             raise InputUnreadable(name=self.name, detail=detail)
-        if self._declared_samples is not None and self._samples < self._declared_samples:
+        self._check_cut_off()
+
+    def _check_cut_off(self) -> None:
+        if self.info.container not in _EXACT or self._declared_end is None:
+            return
+        # In MP4 a damaged packet may be skipped, and the encoder's delay may be counted or not.
+        slack = MAX_MP4_FRAME * (1 + self._damaged_packets) if self.info.container == "mov" else 0
+        if self._samples < self._declared_end - slack:
             rate = self.info.sample_rate
-            detail = f"it ends at {self._samples / rate:.2f} s of the {self._declared_samples / rate:.2f} s it declares"
+            detail = f"it ends at {self._samples / rate:.2f} s of the {self._declared_end / rate:.2f} s it declares"
             raise InputUnreadable(name=self.name, detail=detail)
 
 
@@ -332,7 +371,19 @@ def _choose_stream(container: InputContainer, name: str) -> AudioStream:
         codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
         raise UnsupportedFormat(name=name, detail=f"its sound is coded as {codec}")
     stream.codec_context.options = {"max_samples": str(MAX_FRAME_SAMPLES)}
+    if _is_ogg_vorbis(container, stream):
+        stream.codec_context.options = {**stream.codec_context.options, "flags2": "+skip_manual"}
     return stream
+
+
+def _is_ogg_vorbis(container: InputContainer, stream: AudioStream) -> bool:
+    """Whether the ends are cut here and not by FFmpeg.
+
+    In a file of a single Ogg page FFmpeg counts the first packet, which has no sound of its own, and so cuts too much
+    or nothing from the end. Without its help the first packet gives a frame that is to be dropped (Vorbis I, 4.3.8),
+    and the declared length is where the sound ends.
+    """
+    return container.format.name == "ogg" and stream.codec_context.name == "vorbis"
 
 
 def _is_picture(stream: Stream) -> bool:
@@ -348,8 +399,10 @@ def _declared_seconds(container: InputContainer, stream: AudioStream) -> float |
     return container.duration / av.time_base if container.duration is not None else None
 
 
-def _declared_samples(container: InputContainer, stream: AudioStream, info: SourceInfo) -> int | None:
-    if info.container not in _EXACT or stream.duration is None or stream.time_base is None:
+def _declared_samples(stream: AudioStream, info: SourceInfo) -> int | None:
+    if info.container not in _EXACT and (info.container, info.codec) != ("ogg", "vorbis"):
+        return None
+    if stream.duration is None or not stream.time_base:
         return None
     return int(stream.duration * stream.time_base * info.sample_rate)
 
