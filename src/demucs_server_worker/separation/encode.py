@@ -5,7 +5,6 @@ The same samples and options give the same bytes: whatever a library stamps with
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 from abc import ABC, abstractmethod
@@ -25,8 +24,9 @@ from av.audio.stream import AudioStream
 from mutagen.ogg import OggPage
 from numpy.typing import NDArray
 
-from demucs_server_worker.errors import DiskFull, OutputError, OutputNotWritable
+from demucs_server_worker.errors import OutputError
 from demucs_server_worker.options import AudioFormat, SeparationOptions
+from demucs_server_worker.separation.outfiles import create_file, output_error
 
 Block = NDArray[np.float32]
 
@@ -60,8 +60,6 @@ _WAV_MAX_DATA_BYTES = 2**32 - 4096
 _SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float32": "FLOAT"}
 _BYTES = {"16": 2, "24": 3, "float32": 4}
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
 
 def output_rate(format: AudioFormat, sample_rate: int) -> int:
     """The rate (Hz) at which `format` holds sound of `sample_rate` Hz: the same, the next higher, or its highest."""
@@ -81,7 +79,7 @@ def open_writer(path: Path, options: SeparationOptions, sample_rate: int, length
     Raises:
         DiskFull, OutputNotWritable: see there.
     """
-    sink = _create(path)
+    sink = _Sink(create_file(path), "r+")
     try:
         if options.format in ("wav", "flac", "ogg"):
             return _SoundfileWriter(sink, path, options, sample_rate, length)
@@ -148,10 +146,10 @@ class StemWriter(ABC):
         try:
             yield
         except (OSError, RuntimeError, AssertionError, av.error.FFmpegError) as error:
-            raise _output_error(self._path, self._sink.error or error) from error
+            raise output_error(self._path, self._sink.error or error) from error
         # The libraries may swallow a failed write; the sink does not forget it.
         if self._sink.error is not None:
-            raise _output_error(self._path, self._sink.error)
+            raise output_error(self._path, self._sink.error)
 
 
 class _Sink(io.FileIO):
@@ -278,21 +276,6 @@ def _quantised(block: Block, depth: str) -> NDArray[Any]:
 
 
 # --- the file --------------------------------------------------------------------------------------------------------
-
-
-def _create(path: Path) -> _Sink:
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return _Sink(os.open(path, flags, 0o666), "r+")
-    except OSError as error:
-        raise _output_error(path, error) from error
-
-
-def _output_error(path: Path, error: Exception) -> OutputError:
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return DiskFull(path=path.name)
-    reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-    return OutputNotWritable(path=path.name, detail=reason.lower())
 
 
 def _zero_peak_time(sink: _Sink) -> None:
