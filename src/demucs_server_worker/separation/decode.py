@@ -1,22 +1,14 @@
-"""A file that anyone may have sent, as stereo blocks of float samples. The input is hostile until it has decoded.
-
-Only containers of audio (and the sound of common video files) are let in, by a whitelist on FFmpeg's demuxers: its
-playlist-like demuxers open other files and make network requests. Nested opens are refused on top of that. The file
-is opened once, by this process, as a regular file; FFmpeg sees its bytes, never its name.
-"""
+"""A sound file as stereo blocks of float samples, decoded once, in memory that does not grow with its length."""
 
 from __future__ import annotations
 
 import io
-import os
-import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from errno import EACCES
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, cast
+from typing import Any, Self, cast
 
 import av
 import av.error
@@ -25,20 +17,18 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Discard, Disposition, Stream
 from numpy.typing import NDArray
 
-from demucs_server_worker.errors import (
-    DemucsWorkerError,
-    InputNotFound,
-    InputTooLarge,
-    InputTooLong,
-    InputUnreadable,
-    NoAudio,
-    OutOfMemory,
-    UnsupportedFormat,
-)
+from demucs_server_worker.errors import InputTooLong, InputUnreadable, NoAudio, UnsupportedFormat
 from demucs_server_worker.separation.downmix import downmix_matrix, to_stereo
+from demucs_server_worker.separation.opening import (
+    choose_stream,
+    is_ogg_vorbis,
+    is_picture,
+    mapped_errors,
+    open_container,
+    open_file,
+)
 from demucs_server_worker.separation.samples import is_float, to_float
 from demucs_server_worker.separation.tags import MAX_COVER_BYTES, read_tags
 
@@ -48,34 +38,19 @@ MIN_RATE_HZ = 8_000
 MAX_RATE_HZ = 192_000
 
 BLOCK_SECONDS = 1.0
-MAX_FRAME_SAMPLES = 1 << 20
-"""A decoded frame may hold no more samples a channel: formats that are used stay below 70,000."""
 
 MAX_MP4_FRAME = 4096
 """Samples of the longest packet in MP4 (ALAC)."""
 
-READ_BYTES = 1 << 16
+MAX_STRANGE_FRAMES = 8
+"""Frames of another sample rate in a row. Up to here a damaged header made them; past it the rate does change."""
 
-_DEMUXERS = "wav,flac,mp3,aac,ogg,aiff,asf,mov,matroska"
-
-# Decoders outside this list are not even opened to look at a stream, so a video's pictures are never decoded.
-_CODECS = (
-    *("flac", "alac", "vorbis", "opus", "libopus", "aac", "mp3", "mp3float", "mp2", "mp2float", "mp1", "mp1float"),
-    *("wmav1", "wmav2", "wmapro", "wmalossless", "ac3", "eac3", "dca", "truehd", "speex", "libspeex"),
-    *("adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt", "pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s8", "pcm_bluray"),
-    *(f"pcm_{kind}{bits}{end}" for kind in "sf" for bits in (16, 24, 32, 64) for end in ("le", "be")),
-)
-
-_OPTIONS = {
-    "format_whitelist": _DEMUXERS,
-    "codec_whitelist": ",".join(_CODECS),
-    "protocol_whitelist": "file",
-}
-
-# Demuxers of containers whose header gives the exact length: less sound than declared means that the file was cut.
+# Demuxers whose length, as FFmpeg gives it, is exact: a longer one is refused before decoding.
 _EXACT = frozenset({"wav", "flac", "aiff", "mov"})
-
-_NOT_A_SONG = (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError)
+# Of these, the ones where it comes from the header, so that less sound means a cut file (for WAV see `opening`).
+_HEADED = _EXACT - {"wav"}
+# Where it is about right, as long as no pictures run on after the sound.
+_ROUGH = frozenset({"matroska", "asf"})
 
 
 @dataclass(frozen=True)
@@ -118,10 +93,10 @@ def open_source(
         InputNotFound, InputUnreadable, InputTooLarge, InputTooLong, UnsupportedFormat, NoAudio: see there.
     """
     with ExitStack() as opened:
-        file = opened.enter_context(_open_file(path, name, max_file_bytes))
-        with _mapped_errors(name):
-            container = opened.enter_context(_open_container(file, name))
-            stream = _choose_stream(container, name)
+        file = opened.enter_context(open_file(path, name, max_file_bytes))
+        with mapped_errors(name):
+            container = opened.enter_context(open_container(file, name))
+            stream = choose_stream(container, name)
             source = Source(file, container, stream, name, max_duration_seconds)
         opened.pop_all()
         return source
@@ -152,6 +127,7 @@ class Source:
         self._damaged_packets = 0
         self._frames = 0
         self._samples = 0
+        self._strange_frames = 0
         self._last_packet_samples = 0
         self._cover = b""
         self._decoded = self._decode()
@@ -189,18 +165,31 @@ class Source:
             InputTooLong: more sound than allowed.
             UnsupportedFormat: the sound changes its rate or format on the way.
         """
-        with _mapped_errors(self.name):
+        with mapped_errors(self.name):
             yield from _gathered(self._stereo(), round(self.info.sample_rate * BLOCK_SECONDS))
 
     def _stereo(self) -> Iterator[Block]:
         # One block is held back, because only behind the last one is it known how much of it is padding.
         held = np.zeros((2, 0), np.float32)
         for frame in self._frames_of_song():
+            if self._is_strange(frame):
+                continue
             block = self._samples_of(frame)
             yield self._counted(held)
             held = block
         yield self._counted(held[:, : held.shape[1] - self._padding(held.shape[1])])
         self._check_complete()
+
+    def _is_strange(self, frame: AudioFrame) -> bool:
+        """Whether to skip `frame`, since a damaged header gave it another sample rate."""
+        if frame.sample_rate == self.info.sample_rate:
+            self._strange_frames = 0
+            return False
+        self._strange_frames += 1
+        if self._strange_frames > MAX_STRANGE_FRAMES:
+            detail = f"its rate changes from {self.info.sample_rate} to {frame.sample_rate} Hz on the way"
+            raise InputUnreadable(name=self.name, detail=detail)
+        return True
 
     def _counted(self, block: Block) -> Block:
         self._samples += block.shape[1]
@@ -228,8 +217,8 @@ class Source:
 
     def _decode(self) -> Iterator[AudioFrame]:
         """All frames of the chosen stream. A picture that comes attached passes by here too, before the sound."""
-        pictures = [stream for stream in self._container.streams.video if _is_picture(stream)]
-        drops_first = _is_ogg_vorbis(self._container, self._stream)
+        pictures = [stream for stream in self._container.streams.video if is_picture(stream)]
+        drops_first = is_ogg_vorbis(self._container, self._stream)
         for packet in self._container.demux(self._stream, *pictures):
             if packet.stream_index != self._stream.index:
                 self._keep_picture(packet)
@@ -241,7 +230,9 @@ class Source:
     def _decode_packet(self, packet: Packet[AudioStream]) -> list[AudioFrame]:
         try:
             frames = packet.decode()
-        except av.error.InvalidDataError:
+        except av.error.MemoryError:
+            raise
+        except av.error.FFmpegError:
             self._damaged_packets += 1
             return []
         self._frames += len(frames)
@@ -277,9 +268,6 @@ class Source:
         )
 
     def _samples_of(self, frame: AudioFrame) -> Block:
-        if frame.sample_rate != self.info.sample_rate:
-            detail = f"its rate changes from {self.info.sample_rate} to {frame.sample_rate} Hz on the way"
-            raise UnsupportedFormat(name=self.name, detail=detail)
         matrix, samples = downmix_matrix(_channel_names(frame)), to_float(frame)
         if matrix is None or samples is None:
             raise UnsupportedFormat(name=self.name, detail=f"samples of {frame.format.name} in {frame.layout.name}")
@@ -299,98 +287,23 @@ class Source:
         self._check_cut_off()
 
     def _check_cut_off(self) -> None:
-        if self.info.container not in _EXACT or self._declared_end is None:
-            return
-        # In MP4 a damaged packet may be skipped, and the encoder's delay may be counted or not.
-        slack = MAX_MP4_FRAME * (1 + self._damaged_packets) if self.info.container == "mov" else 0
-        if self._samples < self._declared_end - slack:
-            rate = self.info.sample_rate
-            detail = f"it ends at {self._samples / rate:.2f} s of the {self._declared_end / rate:.2f} s it declares"
+        rate, least = self.info.sample_rate, 0.0
+        if self.info.container in _HEADED and self._declared_end is not None:
+            # In MP4 a damaged packet may be skipped, and the encoder's delay may be counted or not.
+            slack = MAX_MP4_FRAME * (1 + self._damaged_packets) if self.info.container == "mov" else 0
+            least = self._declared_end - slack
+        elif self.info.container in _ROUGH and self.info.declared_seconds is not None and not self._has_video():
+            least = (self.info.declared_seconds * 0.9 - 1) * rate
+        if self._samples < least:
+            declared = f"{self.info.declared_seconds or 0:.2f}"
+            detail = f"it ends at {self._samples / rate:.2f} s of the {declared} s it declares"
             raise InputUnreadable(name=self.name, detail=detail)
 
-
-# --- opening ---------------------------------------------------------------------------------------------------------
-
-
-def _open_file(path: Path, name: str, max_bytes: int | None) -> io.FileIO:
-    try:
-        # Without O_NONBLOCK, opening a named pipe would wait for someone to write into it.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError as error:
-        raise InputNotFound(path=name) from error
-    except OSError as error:
-        raise InputUnreadable(name=name, detail=_reason(error)) from error
-    except ValueError as error:
-        raise InputNotFound(path=name) from error
-    file = os.fdopen(fd, "rb", buffering=0)
-    try:
-        _check_file(os.fstat(fd), name, max_bytes)
-    except DemucsWorkerError:
-        file.close()
-        raise
-    return file
+    def _has_video(self) -> bool:
+        return any(not is_picture(stream) for stream in self._container.streams.video)
 
 
-def _check_file(status: os.stat_result, name: str, max_bytes: int | None) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise InputUnreadable(name=name, detail=f"it is {kind}")
-    if max_bytes is not None and status.st_size > max_bytes:
-        raise InputTooLarge(name=name, size=status.st_size, limit=max_bytes)
-    if status.st_size == 0:
-        raise UnsupportedFormat(name=name, detail="the file is empty")
-
-
-def _open_container(file: io.FileIO, name: str) -> InputContainer:
-    try:
-        return av.open(
-            file,
-            "r",
-            container_options=_OPTIONS,
-            metadata_errors="replace",
-            buffer_size=READ_BYTES,
-            io_open=_refuse_nested,
-        )
-    except _NOT_A_SONG as error:
-        raise UnsupportedFormat(name=name, detail="its content is none of these formats") from error
-
-
-def _refuse_nested(url: str, flags: int, options: dict[str, str]) -> NoReturn:
-    raise PermissionError(EACCES, "an input may not open other files")
-
-
-def _choose_stream(container: InputContainer, name: str) -> AudioStream:
-    streams = container.streams.audio
-    if not streams:
-        raise NoAudio(name=name, detail="it has no sound track")
-    stream = next((each for each in streams if each.disposition & Disposition.default), streams[0])
-    for other in container.streams:
-        if other.index != stream.index and not _is_picture(other):
-            other.discard = Discard.all
-    if stream.codec_context is None or stream.codec_context.name not in _CODECS:
-        codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
-        raise UnsupportedFormat(name=name, detail=f"its sound is coded as {codec}")
-    stream.codec_context.options = {"max_samples": str(MAX_FRAME_SAMPLES)}
-    if _is_ogg_vorbis(container, stream):
-        stream.codec_context.options = {**stream.codec_context.options, "flags2": "+skip_manual"}
-    return stream
-
-
-def _is_ogg_vorbis(container: InputContainer, stream: AudioStream) -> bool:
-    """Whether the ends are cut here and not by FFmpeg.
-
-    In a file of a single Ogg page FFmpeg counts the first packet, which has no sound of its own, and so cuts too much
-    or nothing from the end. Without its help the first packet gives a frame that is to be dropped (Vorbis I, 4.3.8),
-    and the declared length is where the sound ends.
-    """
-    return container.format.name == "ogg" and stream.codec_context.name == "vorbis"
-
-
-def _is_picture(stream: Stream) -> bool:
-    return stream.type == "video" and bool(stream.disposition & Disposition.attached_pic)
-
-
-# --- lengths and errors ----------------------------------------------------------------------------------------------
+# --- lengths ----------------------------------------------------------------------------------------------
 
 
 def _declared_seconds(container: InputContainer, stream: AudioStream) -> float | None:
@@ -427,19 +340,3 @@ def _gathered(blocks: Iterator[Block], size: int) -> Iterator[Block]:
             waiting, count = [], 0
     if waiting:
         yield np.concatenate(waiting, axis=1)
-
-
-@contextmanager
-def _mapped_errors(name: str) -> Iterator[None]:
-    """FFmpeg's and the system's errors become errors of the input."""
-    try:
-        yield
-    except av.error.MemoryError as error:
-        raise OutOfMemory(detail=f"while decoding {name}") from error
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputUnreadable(name=name, detail=_reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without the path that the system puts behind it."""
-    return (getattr(error, "strerror", None) or "its data is damaged").lower()
