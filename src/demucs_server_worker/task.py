@@ -278,8 +278,15 @@ Outcome = Completed | Failed | Cancelled
 # --- transitions -----------------------------------------------------------------------------------------------------
 
 
-def _move(task: Task, state: TaskState, verb: str, **changes: Any) -> Task:
-    if state not in TRANSITIONS[task.state]:
+# The states from which a verb leads. The table alone cannot tell a retry from a revival: both lead to `queued`.
+_RUNNING = frozenset({TaskState.RUNNING})
+_WAITING = frozenset({TaskState.QUEUED})
+_UNFINISHED = _RUNNING | _WAITING
+_GIVEN_UP = frozenset({TaskState.FAILED, TaskState.CANCELLED})
+
+
+def _move(task: Task, origins: frozenset[TaskState], state: TaskState, verb: str, **changes: Any) -> Task:
+    if task.state not in origins or state not in TRANSITIONS[task.state]:
         raise IllegalTransition(task_id=task.id, state=task.state.value, verb=verb)
     return msgspec.structs.replace(task, state=state, **changes)
 
@@ -294,7 +301,7 @@ def _ended(task: Task, now: float, error: ErrorInfo | None) -> tuple[Attempt, ..
 def claim(task: Task, worker_id: str, now: float) -> Task:
     """queued → running: `worker_id` takes it."""
     return _move(
-        task, TaskState.RUNNING, "started", claim=task.claim + 1, worker_id=worker_id, started_at=now,
+        task, _WAITING, TaskState.RUNNING, "started", claim=task.claim + 1, worker_id=worker_id, started_at=now,
         progress=0.0, stage=Stage.DECODING,
     )  # fmt: skip
 
@@ -302,40 +309,44 @@ def claim(task: Task, worker_id: str, now: float) -> Task:
 def complete(task: Task, outcome: Completed, now: float) -> Task:
     """running → completed."""
     return _move(
-        task, TaskState.COMPLETED, "completed", stems=outcome.stems, duration_seconds=outcome.duration_seconds,
-        progress=1.0, stage=Stage.DONE, finished_at=now, worker_id=None, error=None,
+        task, _RUNNING, TaskState.COMPLETED, "completed", stems=outcome.stems,
+        duration_seconds=outcome.duration_seconds, progress=1.0, stage=Stage.DONE, finished_at=now,
+        worker_id=None, error=None,
     )  # fmt: skip
 
 
 def fail(task: Task, error: ErrorInfo, now: float) -> Task:
     """running → failed: no further attempt."""
     return _move(
-        task, TaskState.FAILED, "failed", error=error, finished_at=now, worker_id=None, history=_ended(task, now, error)
-    )
+        task, _RUNNING, TaskState.FAILED, "failed", error=error, finished_at=now, worker_id=None,
+        history=_ended(task, now, error),
+    )  # fmt: skip
 
 
 def retry_later(task: Task, error: ErrorInfo, not_before: float, now: float) -> Task:
     """running → queued, for the next attempt, not before `not_before`."""
     return _move(
-        task, TaskState.QUEUED, "retried", attempt=task.attempt + 1, not_before=not_before, worker_id=None,
+        task, _RUNNING, TaskState.QUEUED, "retried", attempt=task.attempt + 1, not_before=not_before, worker_id=None,
         started_at=None, progress=0.0, stage=Stage.QUEUED, error=error, history=_ended(task, now, error),
     )  # fmt: skip
 
 
 def requeue(task: Task) -> Task:
     """running → queued, no attempt counted: a shutdown took the worker from it."""
-    return _move(task, TaskState.QUEUED, "requeued", worker_id=None, started_at=None, progress=0.0, stage=Stage.QUEUED)
+    return _move(
+        task, _RUNNING, TaskState.QUEUED, "requeued", worker_id=None, started_at=None, progress=0.0, stage=Stage.QUEUED
+    )
 
 
 def cancel(task: Task, now: float) -> Task:
     """queued or running → cancelled. The attempt that it ends, if one runs, stands in the history without an error."""
     history = _ended(task, now, None) if task.state is TaskState.RUNNING else task.history
-    return _move(task, TaskState.CANCELLED, "cancelled", finished_at=now, worker_id=None, history=history)
+    return _move(task, _UNFINISHED, TaskState.CANCELLED, "cancelled", finished_at=now, worker_id=None, history=history)
 
 
 def revive(task: Task) -> Task:
     """failed or cancelled → queued, with a fresh count of attempts; the history stays."""
     return _move(
-        task, TaskState.QUEUED, "retried", attempt=1, not_before=0.0, started_at=None, finished_at=None,
+        task, _GIVEN_UP, TaskState.QUEUED, "retried", attempt=1, not_before=0.0, started_at=None, finished_at=None,
         progress=0.0, stage=Stage.QUEUED, error=None,
     )  # fmt: skip
