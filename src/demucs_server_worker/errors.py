@@ -164,6 +164,13 @@ class InvalidSetting(DemucsWorkerError):
     code = "invalid_setting"
 
 
+class DataFolderInUse(DemucsWorkerError):
+    """Another worker manager (process {pid}) already runs on {path}. Stop it first, or give this one a folder of its
+    own with DEMUCS_WORKER_DATA_DIR."""
+
+    code = "data_folder_in_use"
+
+
 # --- the model -------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,467 @@
+"""WorkerManager: the public verbs, and the dispatch loop that joins the queue and the pool."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+import msgspec
+import psutil
+import structlog
+
+from demucs_server_worker import __version__, publication, retry
+from demucs_server_worker.clock import SteadyClock
+from demucs_server_worker.errors import (
+    DemucsWorkerError,
+    ErrorInfo,
+    ShuttingDown,
+    TaskCancelled,
+    TaskFailed,
+    TaskNotFound,
+    WorkerCrashed,
+)
+from demucs_server_worker.events import FINAL_KINDS, Event, EventBus, EventKind
+from demucs_server_worker.folder_lock import FolderLock
+from demucs_server_worker.live import Live
+from demucs_server_worker.logs import log_event
+from demucs_server_worker.pool.base import Limits, Pool, WorkerEvent
+from demucs_server_worker.pool.local import LocalPool, PoolConfig
+from demucs_server_worker.queue.reader import Page, TaskReader
+from demucs_server_worker.queue.task_queue import TaskQueue
+from demucs_server_worker.settings import Settings, load_settings
+from demucs_server_worker.sizing import threads_per_worker, worker_count
+from demucs_server_worker.status import Status
+from demucs_server_worker.task import Cancelled, Completed, Failed, Outcome, Task, TaskRequest, TaskState
+from demucs_server_worker.worker.messages import Progress, Run
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Between asking a worker to give a task up and killing it. Cancelling takes effect within a segment.
+CANCEL_GRACE_SECONDS = 10.0
+
+_log = structlog.get_logger("demucs_server_worker.manager")
+
+
+class WorkerManager:
+    """Owns a queue and a pool: takes tasks, hands them to free workers, follows their state, loses none.
+
+    Use it as `async with WorkerManager() as manager`, or call `start` and `shutdown`. All methods belong to the event
+    loop that started it.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, pool: Pool | None = None, **arguments: Any) -> None:
+        """Prepare a manager; nothing runs yet.
+
+        Args:
+            settings: all settings; None reads them from the environment, with `arguments` on top.
+            pool: the workers; None makes a pool of processes on this machine from the settings.
+            arguments: settings by their names, e.g. `max_workers=2`.
+
+        Raises:
+            InvalidSetting: one line with the setting, the value and what is allowed.
+        """
+        self.settings = settings if settings is not None and not arguments else _merged(settings, arguments)
+        self._clock = SteadyClock()
+        self._status = Status(__version__, self.settings.data_dir)
+        self._cores = _cores()
+        self._bus = EventBus(self._clock)
+        self._bus.call(log_event)
+        self._pool = pool or self._local_pool()
+        self._database_thread = ThreadPoolExecutor(1, "queue")
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._live: dict[str, Live] = {}
+        self._wake = asyncio.Event()
+        self._accepting = False
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._stopped: asyncio.Future[None] | None = None
+        self._started_at = 0.0
+        self._dispatcher: asyncio.Task[None] | None = None
+        self._claiming: asyncio.Task[None] | None = None
+
+    def _local_pool(self) -> LocalPool:
+        settings = self.settings
+        memory = psutil.virtual_memory().total
+        size = worker_count(settings.max_workers, cores=self._cores, memory_bytes=memory, gpus=0)
+        config = PoolConfig(
+            size=size,
+            devices=(settings.device,),
+            model=settings.model if settings.preload else None,
+            model_repo=settings.model_repo,
+            precision=settings.precision,
+            threads=threads_per_worker(self._cores, 1),
+        )
+        return LocalPool(config, self._on_worker_event)
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.shutdown()
+
+    async def start(self) -> None:
+        """Open the data folder, put right what a crash left, and begin to work off the queue.
+
+        Raises:
+            DataFolderInUse: another manager runs on the same folder.
+            QueueCorrupt, OutputNotWritable, …: the data folder cannot be used.
+        """
+        folder = self.settings.data_dir
+        self._lock = FolderLock(folder)
+        self._lock.acquire()
+        try:
+            self._started_at = time.monotonic()
+            self._journal = publication.StagingJournal(folder / "staging")
+            self._queue = await self._on_database_thread(TaskQueue, folder / "queue.db")
+            self._reader = TaskReader(folder / "queue.db")
+            await self._recover()
+            await self._pool.start()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._accepting = True
+        self._dispatcher = asyncio.create_task(self._dispatch(), name="dispatcher")
+
+    async def _recover(self) -> None:
+        """Complete what was committed and not published, discard what was half written, requeue what was running."""
+        for pending in self._reader.pending_publications():
+            publication.publish(pending.staging, pending.output_dir, pending.files)
+            await self._on_database_thread(self._queue.published, pending.task_id)
+            _log.warning("publication completed after a crash", task=pending.task_id)
+        for staging in self._journal.sweep():
+            _log.warning("half-written folder removed after a crash", folder=str(staging))
+        for task in await self._on_database_thread(self._queue.recover, self._clock()):
+            kind = EventKind.FAILED if task.state is TaskState.FAILED else EventKind.RETRYING
+            self._bus.publish(kind, task=task, error=task.error)
+
+    async def shutdown(self, grace_seconds: float | None = None) -> None:
+        """Stop: no new tasks start, running ones get the grace period, the rest stay queued on disk.
+
+        A second call waits for the first; with 0 seconds it ends the first one's grace period at once.
+
+        Args:
+            grace_seconds: for running tasks; None takes DEMUCS_WORKER_SHUTDOWN_GRACE.
+        """
+        if grace_seconds == 0:
+            self._hurry.set()
+        if self._stopped is None:
+            self._stopped = asyncio.ensure_future(self._shut_down(grace_seconds))
+        await asyncio.shield(self._stopped)
+
+    async def _shut_down(self, grace_seconds: float | None) -> None:
+        self._accepting = False
+        self._stopping.set()
+        self._wake.set()
+        if self._dispatcher is None:
+            return
+        self._dispatcher.cancel()
+        await asyncio.wait({self._dispatcher})
+        if self._claiming is not None:
+            await asyncio.wait({self._claiming})
+        await self._drain(self.settings.shutdown_grace if grace_seconds is None else grace_seconds)
+        await self._pool.stop(0.0 if self._hurry.is_set() else CANCEL_GRACE_SECONDS)
+        if self._running:
+            await asyncio.wait(self._running.values())
+        self._bus.close()
+        self._reader.close()
+        await self._on_database_thread(self._queue.close)
+        self._database_thread.shutdown()
+        self._lock.release()
+
+    async def _drain(self, grace_seconds: float) -> None:
+        """Let running tasks finish, as long as the grace period lasts."""
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        deadline = time.monotonic() + grace_seconds
+        while self._running and not hurry.done() and (left := deadline - time.monotonic()) > 0:
+            await asyncio.wait({hurry, *self._running.values()}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+
+    # --- the public verbs ---------------------------------------------------------------------------------------------
+
+    async def add_task(self, request: Mapping[str, Any] | None = None, /, **fields: Any) -> Task:
+        """Put a task into the queue; when this returns, it is on disk.
+
+        Args:
+            request: the fields as a mapping, instead of or beside keyword arguments.
+            fields: `input_path`, `output_dir`, and optionally `file_id`, `project_name`, `priority`, `input_name` and
+                any separation option (`model`, `stems`, `format`, …).
+
+        Returns:
+            The new task; or, for a `file_id` that is known with the same request, the task that exists.
+
+        Raises:
+            InvalidOption: a name or a value does not fit.
+            TaskConflict: the `file_id` is known with another request.
+            QueueFull, ShuttingDown: no tasks are taken at the moment.
+        """
+        if not self._accepting:
+            raise ShuttingDown
+        values = {"model": self.settings.model, **(request or {}), **fields}
+        task, created = await self._on_database_thread(
+            self._queue.put, TaskRequest.parse(values), now=self._clock(),
+            max_attempts=self.settings.max_attempts, max_queued=self.settings.max_queued,
+        )  # fmt: skip
+        if created:
+            self._bus.publish(EventKind.QUEUED, task=task)
+            self._wake.set()
+        return task
+
+    def get_task(self, task_id: str) -> Task:
+        """The task as it is now, with the progress of its running attempt.
+
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        task = self._reader.get(task_id)
+        if task is None:
+            raise TaskNotFound(task_id=task_id)
+        return self._with_progress(task)
+
+    def list_tasks(self, state: TaskState | None = None, *, limit: int = 100, cursor: int | None = None) -> Page:
+        """Tasks, newest first; `Page.cursor` asks for those that follow."""
+        page = self._reader.page(state, limit=limit, cursor=cursor)
+        return msgspec.structs.replace(page, tasks=tuple(self._with_progress(task) for task in page.tasks))
+
+    def queue_position(self, task_id: str) -> int | None:
+        """The place of a queued task, 1 being the next; None when it is not queued."""
+        return self._reader.position(task_id)
+
+    def get_status(self) -> dict[str, Any]:
+        """The state of queue, workers and machine, as a plain dict ready for JSON."""
+        uptime = time.monotonic() - self._started_at if self._started_at else 0.0
+        return self._status.snapshot(
+            accepting=self._accepting, uptime_seconds=uptime, counts=self._reader.counts(), workers=self._pool.workers()
+        )
+
+    async def wait(self, task_id: str) -> Task:
+        """Wait until the task is completed and its stems are at their place.
+
+        Raises:
+            TaskFailed: it failed; `.error` says why.
+            TaskCancelled: it was cancelled.
+            TaskNotFound: there is no such task.
+            ShuttingDown: the manager stopped before the task was done; it stays queued on disk.
+        """
+        task: Task | None = None
+        async for event in self.events(task_id):
+            task = event.task
+        if task is None or not task.is_final:
+            task = self.get_task(task_id) if not self._stopping.is_set() else task
+        match task:
+            case Task(state=TaskState.COMPLETED):
+                return task
+            case Task(state=TaskState.FAILED, error=ErrorInfo() as error):
+                raise TaskFailed(task_id, error)
+            case Task(state=TaskState.CANCELLED):
+                raise TaskCancelled(task_id)
+        raise ShuttingDown
+
+    async def events(self, task_id: str | None = None) -> AsyncIterator[Event]:
+        """What happens from now on: to one task, ending after its final event, or to all tasks and workers.
+
+        A task that is final already gives that one event. A listener that does not read is never waited for.
+
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        with self._bus.listen(task_id) as listener:
+            if task_id is not None:
+                task = self.get_task(task_id)
+                if task.is_final and task_id not in self._running:
+                    yield Event(kind=EventKind(task.state.value), seq=0, at=self._clock(), task_id=task_id, task=task)
+                    return
+            async for event in listener:
+                yield event
+                if task_id is not None and event.kind in FINAL_KINDS:
+                    return
+
+    async def cancel(self, task_id: str) -> Task:
+        """Cancel a queued or running task; returns when its worker is free of it.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            IllegalTransition: it ended already.
+        """
+        task = await self._on_database_thread(self._queue.cancel, task_id, self._clock())
+        running = self._running.get(task_id)
+        if running is not None:
+            await self._pool.cancel(task_id)
+            await asyncio.wait({running})
+        self._bus.publish(EventKind.CANCELLED, task=task)
+        return task
+
+    async def retry(self, task_id: str) -> Task:
+        """Queue a failed or cancelled task again, with a fresh count of attempts.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            IllegalTransition: it is neither failed nor cancelled.
+        """
+        if not self._accepting:
+            raise ShuttingDown
+        task = await self._on_database_thread(self._queue.revive, task_id)
+        self._bus.publish(EventKind.QUEUED, task=task)
+        self._wake.set()
+        return task
+
+    # --- the dispatch loop --------------------------------------------------------------------------------------------
+
+    async def _dispatch(self) -> None:
+        """Whenever a task is due and a worker is free: claim the one for the other."""
+        while not self._stopping.is_set():
+            await self._until_due()
+            worker_id = await self._pool.acquire()
+            # A shutdown cancels this loop, and must not lose a task between its claim and its attempt.
+            self._claiming = asyncio.create_task(self._claim(worker_id), name="claim")
+            await asyncio.shield(self._claiming)
+
+    async def _claim(self, worker_id: str) -> None:
+        task = await self._on_database_thread(self._queue.claim, worker_id, self._clock())
+        if task is None:
+            self._pool.release(worker_id)
+        elif self._stopping.is_set():
+            await self._on_database_thread(self._queue.requeue, task)
+        else:
+            self._running[task.id] = asyncio.create_task(self._attempt(task, worker_id), name=f"task {task.id}")
+
+    async def _until_due(self) -> None:
+        while True:
+            self._wake.clear()
+            now = self._clock()
+            if await self._on_database_thread(self._queue.peek, now) is not None:
+                return
+            due = await self._on_database_thread(self._queue.next_due, now)
+            try:
+                async with asyncio.timeout(None if due is None else max(0.0, due - now)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _attempt(self, task: Task, worker_id: str) -> None:
+        """One attempt of a task on one worker, from its first event to its last."""
+        self._live[task.id] = Live(task, started_at=time.monotonic())
+        self._share_cores()
+        self._bus.publish(EventKind.STARTED, task=task, worker_id=worker_id)
+        staging = publication.staging_path(task.request.output_dir, task.id, task.claim)
+        try:
+            self._journal.open(task.id, task.claim, staging)
+            outcome = await self._pool.run(worker_id, self._job(task, staging), self._limits, self._on_progress)
+            await self._settle(task, outcome, staging)
+            self._journal.close(task.id, task.claim)
+        except Exception:
+            # The database refused: the task stays running there, and the next start requeues it.
+            _log.exception("the outcome could not be stored", task=task.id, attempt=task.attempt, worker=worker_id)
+        finally:
+            del self._live[task.id], self._running[task.id]
+            self._share_cores()
+
+    def _job(self, task: Task, staging: Path) -> Run:
+        request = task.request
+        return Run(
+            task_id=task.id,
+            attempt=task.attempt,
+            claim=task.claim,
+            input_path=request.input_path,
+            input_name=request.input_name,
+            project_name=request.project_name,
+            output_dir=request.output_dir,
+            staging=str(staging),
+            options=request.options,
+            max_duration_seconds=self.settings.max_duration,
+            max_file_bytes=self.settings.max_file_size,
+        )
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(
+            timeout_seconds=self.settings.task_timeout_seconds,
+            stall_seconds=self.settings.stall_timeout,
+            grace_seconds=CANCEL_GRACE_SECONDS,
+        )
+
+    async def _settle(self, task: Task, outcome: Outcome, staging: Path) -> None:
+        """Store the outcome, unless the task is no longer this attempt's; then tell everyone."""
+        match outcome:
+            case Completed():
+                await self._complete(task, outcome)
+            case Failed(error=error):
+                await self._fail(task, error)
+            case Cancelled() if self._stopping.is_set():
+                await self._on_database_thread(self._queue.requeue, task)
+            case Cancelled():
+                # A caller's cancel stored it before it asked the worker to stop; anything else is a worker's whim.
+                whim = WorkerCrashed(detail="it gave the task up without being asked to").info
+                await self._fail(task, whim)
+        publication.discard(staging)
+
+    async def _complete(self, task: Task, outcome: Completed) -> None:
+        """Commit, then publish: a crash in between is put right by the next start, and nobody sees half a result."""
+        try:
+            await asyncio.to_thread(publication.prepare, outcome.output_dir, outcome.files)
+        except DemucsWorkerError as error:
+            return await self._fail(task, error.info)
+        done = await self._on_database_thread(self._queue.complete, task, outcome, self._clock())
+        if done is None:
+            return None
+        await asyncio.to_thread(publication.publish, outcome.staging, outcome.output_dir, outcome.files)
+        await self._on_database_thread(self._queue.published, task.id)
+        self._bus.publish(EventKind.COMPLETED, task=done)
+        return None
+
+    async def _fail(self, task: Task, error: ErrorInfo) -> None:
+        now = self._clock()
+        not_before = retry.next_attempt(task, error, now, base_seconds=self.settings.retry_delay)
+        if not_before is None:
+            after = await self._on_database_thread(self._queue.fail, task, error, now)
+            kind = EventKind.FAILED
+        else:
+            after = await self._on_database_thread(self._queue.retry_later, task, error, not_before, now)
+            kind = EventKind.RETRYING
+        if after is not None:
+            self._bus.publish(kind, task=after, error=error)
+            self._wake.set()
+
+    # --- what the pool tells ------------------------------------------------------------------------------------------
+
+    def _on_progress(self, progress: Progress) -> None:
+        live = self._live.get(progress.task_id)
+        if live is not None and live.task.claim == progress.claim:
+            live.take(progress)
+            self._bus.publish(EventKind.PROGRESS, task=live.task, eta_seconds=live.eta_seconds)
+
+    def _on_worker_event(self, event: WorkerEvent) -> None:
+        self._bus.publish(EventKind(event.kind), worker_id=event.worker_id, detail=event.detail)
+
+    def _share_cores(self) -> None:
+        """Give every worker its share of the cores: all to one that works alone."""
+        self._pool.set_threads(threads_per_worker(self._cores, len(self._live)))
+
+    def _with_progress(self, task: Task) -> Task:
+        live = self._live.get(task.id)
+        return live.task if live is not None and task.state is TaskState.RUNNING else task
+
+    async def _on_database_thread(self, verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a verb of the queue on the one thread that owns it. Once begun it is carried out, cancelled or not."""
+        return await asyncio.wrap_future(self._database_thread.submit(verb, *args, **kwargs))
+
+
+def _merged(settings: Settings | None, arguments: Mapping[str, Any]) -> Settings:
+    given = settings.model_dump(include=settings.model_fields_set) if settings is not None else {}
+    return load_settings(**{**given, **arguments})
+
+
+def _cores() -> int:
+    """Cores that this process may use; a container's share may be less than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

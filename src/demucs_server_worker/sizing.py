@@ -1,0 +1,29 @@
+"""How many workers, with how many threads each. Pure arithmetic over what the machine has."""
+
+from __future__ import annotations
+
+CORES_PER_WORKER = 2
+MEMORY_PER_WORKER_BYTES = 2 * 2**30
+
+
+def worker_count(wanted: int | str, *, cores: int, memory_bytes: int, gpus: int) -> int:
+    """The number of workers for MAX_WORKERS.
+
+    Args:
+        wanted: a number, taken as it is, or `auto`.
+        cores: that this process may use.
+        memory_bytes: of the machine, or of the container's limit.
+        gpus: that torch can compute on.
+
+    Returns:
+        For `auto`: one a GPU where there are any, else one for every two cores; as many as fit into memory; at least 1.
+    """
+    if isinstance(wanted, int):
+        return wanted
+    by_compute = gpus if gpus else cores // CORES_PER_WORKER
+    return max(1, min(by_compute, memory_bytes // MEMORY_PER_WORKER_BYTES))
+
+
+def threads_per_worker(cores: int, busy: int) -> int:
+    """Compute threads for each of `busy` workers that share `cores`; a worker alone gets all of them."""
+    return max(1, cores // max(1, busy))
