@@ -7,8 +7,7 @@ less to 0.1, so that every part of a network shows in its output.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -187,12 +186,3 @@ def make_tiny_repo(folder: Path, form: Form = "safetensors") -> Path:
     define_bag(folder, "tiny_mix", ["1a000001", "2a000001", "3a000001"], weights=uneven, segment=3)
     define_bag(folder, "tiny_twice", ["1a000001", "1a000001", "2a000001"])
     return folder
-
-
-@contextmanager
-def evil_member(folder: Path, signature: str, klass: str) -> Iterator[Path]:
-    """A safetensors file that asks for `klass` to be imported."""
-    network = tiny_htdemucs()
-    path = folder / f"{signature}.safetensors"
-    save_file(network.state_dict(), path, metadata=metadata_of(network) | {"klass": klass})
-    yield path

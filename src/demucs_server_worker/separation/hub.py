@@ -168,34 +168,32 @@ class _Download:
     def _get(self, file_name: str, read: Callable[[Path], _Read]) -> _Read:
         """What `read` makes of a file, which is fetched if it is not in the cache or if `read` finds it damaged."""
         path = _in_cache(self.repository, file_name)
-        if path is not None:
-            with suppress(ModelCorrupt):
-                return read(path)
-            return read(self._fetch(file_name, again=True))
         try:
-            return read(self._fetch(file_name))
-        except ModelCorrupt:
-            return read(self._fetch(file_name, again=True))
+            return read(path or self._fetch(file_name))
+        except ModelCorrupt as damage:
+            try:
+                path = self._fetch(file_name, again=True)
+            except ModelUnavailable as unavailable:
+                raise damage from unavailable
+            return read(path)
 
     def _fetch(self, file_name: str, again: bool = False) -> Path:
-        import huggingface_hub
-        from huggingface_hub import errors
+        from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
         try:
-            path = huggingface_hub.hf_hub_download(
+            # Asked first, because without a network the download below would try for half a minute before it says so;
+            # what can wait that long is a task, which is tried again anyway.
+            get_hf_file_metadata(hf_hub_url(self.repository, file_name))
+            path = hf_hub_download(
                 self.repository, file_name, force_download=again, tqdm_class=_bar(file_name, self._on_progress)
             )
-        except errors.LocalEntryNotFoundError as error:
-            raise self._unavailable("there is no way to the hub") from error
-        except (errors.RepositoryNotFoundError, errors.EntryNotFoundError, errors.RevisionNotFoundError) as error:
+        except (errors.RepositoryNotFoundError, errors.RemoteEntryNotFoundError, errors.RevisionNotFoundError) as error:
             hint = f"; the hub has no file {file_name} in {self.repository}"
             raise UnknownModel(model=self.name, hint=hint) from error
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise DiskFull(path=huggingface_hub.constants.HF_HUB_CACHE) from error
-            raise self._unavailable(_first_line(error)) from error
         except Exception as error:  # the HTTP library's own errors, which differ between versions of huggingface_hub
-            raise self._unavailable(f"the transfer broke off ({_first_line(error)})") from error
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise DiskFull(path=constants.HF_HUB_CACHE) from error
+            raise self._unavailable(f"the hub did not answer well ({_first_line(error)})") from error
         return Path(path)
 
     def _unavailable(self, detail: str) -> ModelUnavailable:

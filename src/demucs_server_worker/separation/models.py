@@ -14,6 +14,7 @@ from typing import Any
 from demucs.apply import BagOfModels
 from demucs.hf import load_safetensors_model
 from demucs.states import load_model as load_package
+from safetensors import safe_open
 from torch import nn
 
 from demucs_server_worker.errors import DemucsWorkerError, ModelCorrupt, ModelError
@@ -24,7 +25,6 @@ from demucs_server_worker.separation.model_files import (
     VerifiedFiles,
     WeightFile,
     Weights,
-    read_metadata,
     verify,
 )
 
@@ -140,7 +140,9 @@ def _first_line(error: Exception) -> str:
 
 def _check_classes(model: str, path: Path) -> None:
     """Refuse a file whose metadata would have anything imported but a network of Demucs or a quantiser of diffq."""
-    metadata = read_metadata(model, path)
+    # Read by the same parser that the loader uses, so that the two cannot understand a file differently.
+    with safe_open(str(path), framework="pt") as file:
+        metadata = file.metadata() or {}
     network = metadata.get("klass")
     if network not in _NETWORKS:
         detail = f"it wants to be loaded as {network}, which is not a network of Demucs"
