@@ -139,8 +139,12 @@ def _result(job: SeparationJob) -> SeparationResult:
 
 
 def _told(what: str, threads: int) -> str:
-    facts = {"threads": str(threads), "nice": str(os.nice(0)), "input": sys.stdin.read()}
+    facts = {"threads": str(threads), "nice": str(os.nice(0)), "input": sys.stdin.read(), "oom": _oom_score()}
     return facts.get(what) or os.environ.get(what, "–")
+
+
+def _oom_score() -> str:
+    return Path("/proc/self/oom_score_adj").read_text().strip()
 
 
 def _errors(name: str) -> Exception:

@@ -123,7 +123,13 @@ class TestProcess:
 
     @pytest.mark.parametrize(
         ("what", "told"),
-        [("OMP_NUM_THREADS", "3"), ("MALLOC_ARENA_MAX", "2"), ("DEMUCS_WORKER_API_KEYS", "–"), ("nice", "5")],
+        [
+            ("OMP_NUM_THREADS", "3"),
+            ("MALLOC_ARENA_MAX", "2"),
+            ("DEMUCS_WORKER_API_KEYS", "–"),
+            ("nice", "5"),
+            ("oom", "500"),
+        ],
     )
     def test_its_surroundings(self, what: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DEMUCS_WORKER_API_KEYS", "secret")

@@ -105,6 +105,12 @@ class Job:
         reason = self.asked.result()
         return Cancelled() if reason is None else Failed(error=reason)
 
+    @property
+    def why_asked(self) -> str:
+        """Why the job is to stop, in words."""
+        reason = self.asked.result()
+        return reason.message if reason else "its task was cancelled, and it did not answer"
+
     def outcome_of_death(self, exit: Exit, out_of_memory: bool) -> Outcome:
         """What the worker's death means for the job."""
         if self.asked.done():

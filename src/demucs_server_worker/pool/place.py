@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 import structlog
 
 from demucs_server_worker.errors import DemucsWorkerError, WorkerCrashed
-from demucs_server_worker.pool import memory
+from demucs_server_worker.pool.attempt import attend, remove_staging
 from demucs_server_worker.pool.backoff import Backoff
 from demucs_server_worker.pool.base import Limits, ProgressListener, WorkerEvent, WorkerInfo, WorkerState
 from demucs_server_worker.pool.job import SECOND_LOOK_SECONDS, Job, guarded
-from demucs_server_worker.pool.process import Exit, Launch, WorkerProcess
+from demucs_server_worker.pool.process import Launch, WorkerProcess, first_of
 from demucs_server_worker.task import Completed, Failed, Outcome
 from demucs_server_worker.worker.messages import (
     Boot,
     BootFailed,
-    Cancel,
     Done,
     FromWorker,
     Heartbeat,
@@ -33,8 +30,6 @@ from demucs_server_worker.worker.messages import (
     Threads,
 )
 
-# A process that SIGKILL does not end sits in the kernel, on a disk or a network that does not answer.
-KILL_SECONDS = 10.0
 # From a worker's word that it cannot boot to its end.
 END_SECONDS = 2.0
 # A worker that dies this soon after its start with no job in hand is as good as one that could not boot.
@@ -113,7 +108,7 @@ class Place:
         return WorkerInfo(
             id=self.id,
             pid=process.pid if process else None,
-            state=self._state,
+            state=WorkerState.STOPPING if self._job and self._job.asked.done() else self._state,
             device=ready.device if isinstance(ready, Ready) else None,
             task_id=self.task_id,
             progress=self._job.progress if self._job else 0.0,
@@ -186,7 +181,7 @@ class Place:
         try:
             await self._come_up(process)
             await self._stay_up(process)
-            return await self._bury(process)
+            return self._bury(process)
         finally:
             process.kill("the pool was stopped")
             self._process = None
@@ -198,11 +193,11 @@ class Place:
         if self._stopping.is_set():
             # The pool was stopped while the process was being made, when there was nothing to kill yet.
             process.kill("it was stopped while it started")
-        await _first(self._booted, process.exit, within=self._config.ready_seconds)
+        await first_of(self._booted, process.exit, within=self._config.ready_seconds)
         if not self._booted.done():
             process.kill(f"it was not ready within {self._config.ready_seconds:g} seconds")
         elif isinstance(self._booted.result(), str):
-            await _first(process.exit, within=END_SECONDS)
+            await first_of(process.exit, within=END_SECONDS)
             process.kill("it did not end by itself")
 
     async def _stay_up(self, process: WorkerProcess) -> None:
@@ -214,15 +209,14 @@ class Place:
             if silent and suspected and self._state is WorkerState.IDLE:
                 process.kill(f"it gave no sign of life for {silence:g} seconds")
             if process.is_killed:
-                await self._wait_for_exit(process)
+                await process.die()
                 return
             suspected = silent
-            await _first(process.exit, within=SECOND_LOOK_SECONDS if silent else silence / 2)
+            await first_of(process.exit, within=SECOND_LOOK_SECONDS if silent else silence / 2)
 
-    async def _bury(self, process: WorkerProcess) -> str | None:
+    def _bury(self, process: WorkerProcess) -> str | None:
         """The worker has ended: tell, and decide whether the next one has to wait."""
-        exit = process.exit.result() if process.exit.done() else None
-        detail = exit.describe() if exit else "it cannot be killed: a disk or network that it uses does not answer"
+        detail = process.ending.describe()
         ready = self._booted.result() if self._booted.done() else None
         if isinstance(ready, str):
             detail = ready
@@ -236,11 +230,6 @@ class Place:
             return detail
         self._booted = asyncio.get_running_loop().create_future()
         return None if self._has_worked or lived >= STEADY_SECONDS else detail
-
-    async def _wait_for_exit(self, process: WorkerProcess) -> None:
-        await _first(process.exit, within=KILL_SECONDS)
-        if not process.exit.done():
-            _log.error("worker cannot be killed", worker=self.id, worker_pid=process.pid)
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -298,28 +287,31 @@ class Place:
                     await asyncio.wait({work})
             if not work.cancelled() and isinstance(work.result(), Completed):
                 # Nobody is there to publish it any more.
-                await _remove(run.staging)
+                await remove_staging(run)
             raise
 
     async def _carry_out(self, job: Job) -> Outcome:
         try:
             process = await self._worker_for(job)
             if isinstance(process, WorkerProcess):
-                return await self._on_worker(process, job)
+                self._state = WorkerState.BUSY
+                self._has_worked = True
+                outcome = await attend(process, job, self._clock)
+                self._tasks_done += isinstance(outcome, Completed)
+                return outcome
             return process
         finally:
             self._job = None
             self.reserved = False
             job.ended.set_result(None)
-            if self._process is not None and self._state in (WorkerState.BUSY, WorkerState.STOPPING):
-                self._process.output.task_id = None
+            if self._state is WorkerState.BUSY:
                 self._become_idle()
 
     async def _worker_for(self, job: Job) -> WorkerProcess | Outcome:
         """The worker of this place, or the outcome if there is none. One that died since it was acquired is waited for
         once: the job had not begun, so that need not cost an attempt."""
         if self._state is not WorkerState.IDLE:
-            await _first(self._booted, job.asked)
+            await first_of(self._booted, job.asked)
         if job.asked.done() or self._stopping.is_set():
             job.ask_to_stop(None)
             return job.outcome_of_asking()
@@ -327,59 +319,3 @@ class Place:
             detail = self._problem or "it ended before it began"
             return Failed(error=WorkerCrashed(detail=detail).info)
         return self._process
-
-    async def _on_worker(self, process: WorkerProcess, job: Job) -> Outcome:
-        self._state = WorkerState.BUSY
-        self._has_worked = True
-        kills_before = memory.oom_kills()
-        process.output.task_id = job.run.task_id
-        process.send(job.run)
-        job.begin(self._clock())
-        await self._attend(process, job)
-        if not job.done.done() and not process.exit.done():
-            await self._stop_job(process, job)
-        if job.done.done():
-            outcome = job.outcome_of_done(job.done.result())
-            self._tasks_done += isinstance(outcome, Completed)
-            return outcome
-        await _remove(job.run.staging)
-        exit = process.exit.result() if process.exit.done() else Exit(-9, "it cannot be killed", ())
-        return job.outcome_of_death(exit, _was_out_of_memory(exit, kills_before))
-
-    async def _attend(self, process: WorkerProcess, job: Job) -> None:
-        """Wait until the job has ended, its worker has, or it is to be stopped."""
-        while not (job.done.done() or job.asked.done() or process.exit.done()):
-            until_next_look = job.judge(self._clock(), process.last_heard)
-            await _first(job.done, job.asked, process.exit, within=until_next_look)
-
-    async def _stop_job(self, process: WorkerProcess, job: Job) -> None:
-        """Ask, wait the grace period, kill."""
-        self._state = WorkerState.STOPPING
-        process.send(Cancel(task_id=job.run.task_id))
-        await _first(job.done, process.exit, within=job.limits.grace_seconds)
-        if not (job.done.done() or process.exit.done()):
-            process.kill(f"it was stopped: {_why(job)}")
-            await self._wait_for_exit(process)
-
-
-async def _first(*ends: asyncio.Future[Any], within: float | None = None) -> None:
-    """Wait until one of `ends` is done, or for `within` seconds."""
-    await asyncio.wait(ends, timeout=within, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _why(job: Job) -> str:
-    reason = job.asked.result()
-    return reason.message if reason else "its task was cancelled, and it did not answer"
-
-
-def _was_out_of_memory(exit: Exit, kills_before: int) -> bool:
-    """A SIGKILL that nobody here sent, while the kernel killed for memory; or an allocator that gave up in C++."""
-    if exit.killed_because is not None:
-        return False
-    if exit.returncode == -9:
-        return memory.oom_kills() > kills_before or memory.is_short()
-    return exit.returncode == -6 and any("bad_alloc" in line for line in exit.last_lines)
-
-
-async def _remove(staging: str) -> None:
-    await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, cast
+from pathlib import Path
+from typing import IO, Any, cast
 
 import msgspec
 import structlog
@@ -25,6 +26,11 @@ LONGEST_MESSAGE_BYTES = 1_048_576
 # What a worker said before it died is read to its end; one of its children that fled the process group and holds the
 # pipe must not delay that for ever.
 LAST_WORDS_SECONDS = 2.0
+# A process that SIGKILL has not ended by then sits in the kernel, on a disk or a network that does not answer.
+KILL_SECONDS = 10.0
+# When the machine is short of memory, the kernel is to take a worker, which is replaced, and not the manager.
+# Of -1000 to 1000, where each step counts like a thousandth of the machine's memory.
+OOM_SCORE_ADJUSTMENT = 500
 # A worker decodes hostile files: it gets no secret, by these words in a variable's name.
 SECRET_WORDS = ("API_KEY", "SECRET", "PASSWORD")
 
@@ -131,7 +137,7 @@ class WorkerProcess:
             self = cls(process, Output(boot.worker_id, clock), clock)
             self.exit = asyncio.create_task(self._live())
             try:
-                _lower_priority(process.pid, launch.nice)
+                _step_back(process.pid, launch.nice)
                 await self._connect(pipes, stdin_write, protocol_read, output_read, on_message)
             except BaseException:
                 self.kill("it could not be connected")
@@ -171,6 +177,20 @@ class WorkerProcess:
         if not self.exit.done():
             self._killed_because = self._killed_because or because
             self._kill_group()
+
+    async def die(self) -> None:
+        """Wait for the end of a process that was killed, but not for ever."""
+        await first_of(self.exit, within=KILL_SECONDS)
+        if not self.exit.done():
+            _log.error("worker cannot be killed", worker_pid=self.pid)
+
+    @property
+    def ending(self) -> Exit:
+        """How it ended; or, after `die` has waited in vain, that it did not."""
+        if self.exit.done():
+            return self.exit.result()
+        words = "it cannot be killed: a disk or a network that it uses does not answer"
+        return Exit(-signal.SIGKILL, words, self.output.last_lines)
 
     def _take(self, line: bytes, on_message: Callable[[FromWorker], None]) -> None:
         if self._garbled:
@@ -228,10 +248,18 @@ def _environment(launch: Launch, threads: int) -> dict[str, str]:
     }
 
 
-def _lower_priority(pid: int, nice: int) -> None:
+def _step_back(pid: int, nice: int) -> None:
+    """Let others go first: with the processor as far as `nice` says, and with memory."""
     if nice:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, pid, nice)
+    with suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE_ADJUSTMENT))
+
+
+async def first_of(*ends: asyncio.Future[Any], within: float | None = None) -> None:
+    """Wait until one of `ends` is done, or for `within` seconds."""
+    await asyncio.wait(ends, timeout=within, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _same(reader: LineReader) -> LineReader:

@@ -132,7 +132,7 @@ class Worker:
         try:
             for message in self._channel.messages():
                 self._obey(message)
-        except msgspec.DecodeError:
+        except Exception:
             traceback.print_exc()
         # The end of the messages is the end of the pool.
         end_with_children()
