@@ -181,10 +181,16 @@ class _SoundfileWriter(StemWriter):
             subtype, level = "VORBIS", 1 - vorbis_quality(options.bitrate)
         if options.format == "wav" and length * _CHANNELS * _BYTES[options.bit_depth] > _WAV_MAX_DATA_BYTES:
             kind = "RF64"
-        with self._mapped_errors():
-            self._file = soundfile.SoundFile(
-                sink, "w", sample_rate, _CHANNELS, subtype, format=kind, compression_level=level
-            )
+        try:
+            with self._mapped_errors():
+                self._file = soundfile.SoundFile(
+                    sink, "w", sample_rate, _CHANNELS, subtype, format=kind, compression_level=level
+                )
+        except OutputError:
+            # The header may fail to be written without libsndfile minding; it must let go of the sink before it closes.
+            with suppress(AttributeError, RuntimeError):
+                self._file.close()
+            raise
 
     def _write(self, block: Block) -> None:
         if self._format != "ogg":
