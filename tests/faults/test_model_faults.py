@@ -249,6 +249,12 @@ def save_quantised(folder: Path, quantiser: str) -> None:
     save_file({"packed": torch.zeros(4)}, folder / WEIGHTS, metadata=metadata)
 
 
+@pytest.fixture
+def no_diffq(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffq", None)  # importing it then fails as if it were not installed
+
+
+@pytest.mark.usefixtures("no_diffq")
 def test_a_quantised_model_says_which_package_it_needs(tmp_path: Path) -> None:
     save_quantised(tmp_path, "diffq.diffq.DiffQuantizer")
     with pytest.raises(ModelError, match="pip install diffq") as caught:
@@ -256,6 +262,7 @@ def test_a_quantised_model_says_which_package_it_needs(tmp_path: Path) -> None:
     assert (caught.value.code, caught.value.retryable) == ("model_unavailable", False)
 
 
+@pytest.mark.usefixtures("no_diffq")
 def test_a_quantised_pickle_does_not_end_the_process(tmp_path: Path) -> None:
     network = tiny_demucs(1)
     args, kwargs = network._init_args_kwargs
