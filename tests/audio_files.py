@@ -59,7 +59,7 @@ def write_coded(
 ) -> Path:
     """Write (channels, samples) with FFmpeg's encoder and muxer for `kind`, a key of `ENCODERS`."""
     muxer, encoder, sample_format = ENCODERS[kind]
-    layout = layout or {1: "mono", 2: "stereo", 6: "5.1"}[samples.shape[0]]
+    layout = layout or {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[samples.shape[0]]
     with av.open(str(path), "w", format=muxer) as container:
         container.metadata.update(metadata or {})
         stream = container.add_stream(encoder, rate=rate, layout=layout)
@@ -69,8 +69,9 @@ def write_coded(
             stream.codec_context.options = {"strict": "experimental"}
         resampler = av.AudioResampler(sample_format, layout, rate)
         for start in range(0, samples.shape[1], 4096):
-            piece = np.ascontiguousarray(samples[:, start : start + 4096])
-            frame = av.AudioFrame.from_ndarray(piece, "fltp", layout)
+            # Interleaved, because PyAV cannot fill a planar frame of eight channels.
+            piece = samples[:, start : start + 4096].T.reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), "flt", layout)
             frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
             for ready in resampler.resample(frame):
                 container.mux(stream.encode(ready))

@@ -112,6 +112,15 @@ def test_surround_is_mixed_down_by_channel_name(tmp_path: Path) -> None:
     assert np.abs(decoded - expected).max() < 1e-4
 
 
+def test_eight_planar_channels_are_read_and_no_ninth(tmp_path: Path) -> None:
+    song = tones(RATE, RATE, channels=8) / 8
+    decoded, info = decode(write_coded(tmp_path / "song.m4a", song, RATE, "m4a", layout="7.1", bit_rate=512_000))
+    k = 2**-0.5
+    assert (info.channels, info.layout) == (8, "7.1")
+    assert snr_db(song[0] + k * (song[2] + song[4] + song[6]), decoded[0]) > 20
+    assert snr_db(song[1] + k * (song[2] + song[5] + song[7]), decoded[1]) > 20
+
+
 def test_blocks_are_about_a_second(tmp_path: Path) -> None:
     path = write_coded(tmp_path / "song.mp3", tones(5 * RATE, RATE), RATE, "mp3")
     with open_source(path, "song") as source:

@@ -268,7 +268,8 @@ class Source:
         )
 
     def _samples_of(self, frame: AudioFrame) -> Block:
-        matrix, samples = downmix_matrix(_channel_names(frame)), to_float(frame)
+        matrix = downmix_matrix(_channel_names(frame))
+        samples = to_float(frame) if matrix is not None else None
         if matrix is None or samples is None:
             raise UnsupportedFormat(name=self.name, detail=f"samples of {frame.format.name} in {frame.layout.name}")
         if is_float(frame) and not np.isfinite(samples).all():

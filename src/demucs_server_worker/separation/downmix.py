@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_CHANNELS = 16
-"""More than 9.1.6; a file with more channels is not a song."""
+MAX_CHANNELS = 8
+"""7.1 and 5.1.2. PyAV cannot safely hand out the planes of more (see `samples`)."""
 
 MINUS_3_DB = 2**-0.5
 MINUS_6_DB = 0.5

@@ -19,7 +19,7 @@ _DTYPES: dict[str, tuple[str, float]] = {
 
 
 def to_float(frame: AudioFrame) -> NDArray[np.float32] | None:
-    """The samples of `frame`.
+    """The samples of `frame`, of at most eight channels.
 
     Returns:
         (channels, samples) float32; None for a sample format that is not known.
@@ -30,7 +30,10 @@ def to_float(frame: AudioFrame) -> NDArray[np.float32] | None:
     dtype, scale = _DTYPES[packed]
     channels = len(frame.layout.channels)
     if frame.format.is_planar:
-        raw = np.stack([np.frombuffer(memoryview(plane), dtype, frame.samples) for plane in frame.planes])
+        # PyAV finds the end of the planes by a null pointer, which FFmpeg does not promise: with eight channels there
+        # is a ninth plane that points nowhere. (Past eight, its search itself would leave the array.)
+        planes = frame.planes[:channels]
+        raw = np.stack([np.frombuffer(memoryview(plane), dtype, frame.samples) for plane in planes])
     else:
         raw = np.frombuffer(memoryview(frame.planes[0]), dtype, frame.samples * channels).reshape(-1, channels).T
     if packed == "u8":
