@@ -1,0 +1,47 @@
+# Needs python3 (3.11 or newer) and make; everything else goes into .venv. Run `make` alone for the list.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN    := $(BIN)/demucs-server-worker
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast test-slow lint format clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The environment is made anew when what it must hold has changed.
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV): a minute or two, once"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+install: $(READY)  ## set up .venv
+
+demo: $(READY)  ## separate four songs in parallel and compare the stems with the truth
+	@$(RUN) demo
+
+test: $(READY)  ## all tests but the slow ones
+	@$(BIN)/python -m pytest -q -m 'not slow' $(ARGS)
+
+test-fast: $(READY)  ## the unit tests alone, in seconds
+	@$(BIN)/python -m pytest -q tests/unit $(ARGS)
+
+test-slow: $(READY)  ## the tests that take minutes: an hour of audio, the demo model's held-out songs
+	@$(BIN)/python -m pytest -q -m slow --timeout 3600 $(ARGS)
+
+lint: $(READY)  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY)  ## put the code into shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## remove the environment and what tools left
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
