@@ -397,7 +397,7 @@ class PoolConformance:
                 await waiter
             with pytest.raises(ShuttingDown):
                 await running.pool.acquire()
-            assert running.worker().state is WorkerState.DEAD
+            assert (running.worker().state, running.worker().problem) == (WorkerState.DEAD, None)
             assert not left_behind(job("wait", tmp_path))
             await running.pool.stop(20)
 

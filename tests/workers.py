@@ -103,6 +103,10 @@ class ScriptedEngine:
                 child = subprocess.Popen(["/bin/sleep", "600"])
                 (job.staging.parent / "child").write_text(str(child.pid))
                 _forever(lambda: False)
+            case "orphan":
+                child = subprocess.Popen(["/bin/sleep", "600"])
+                (job.staging.parent / "child").write_text(str(child.pid))
+                os._exit(7)
             case "flee":
                 child = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, pass_fds=(self._protocol,))
                 (job.staging.parent / "child").write_text(str(child.pid))

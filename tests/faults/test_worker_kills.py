@@ -92,6 +92,16 @@ def test_the_children_of_a_worker_die_with_it(tmp_path: Path) -> None:
     scenes.play(scene)
 
 
+def test_the_children_of_a_worker_that_crashes_die_with_it(tmp_path: Path) -> None:
+    async def scene(running: Running) -> None:
+        outcome = await running.run(job("orphan", tmp_path))
+        assert isinstance(outcome, Failed)
+        child = int(_text(tmp_path / "child"))
+        await eventually(lambda: not is_alive(child))
+
+    scenes.play(scene)
+
+
 def test_a_child_that_fled_and_holds_the_pipes_delays_nothing(tmp_path: Path) -> None:
     async def scene(running: Running) -> None:
         outcome = await running.run(job("flee", tmp_path))
@@ -111,6 +121,16 @@ def test_28_sigterm_lets_a_worker_finish_its_task(tmp_path: Path) -> None:
         (tmp_path / "go").touch()
         assert isinstance(await asyncio.wait_for(task, DEADLINE_SECONDS), Completed)
         await eventually(lambda: running.worker().pid not in (None, pid))
+
+    scenes.play(scene)
+
+
+def test_28_sigterm_ends_an_idle_worker(tmp_path: Path) -> None:
+    async def scene(running: Running) -> None:
+        pid = (await running.idle()).pid or 0
+        os.kill(pid, signal.SIGTERM)
+        await eventually(lambda: running.worker().pid not in (None, pid))
+        assert "exit code 0" in running.events[1].detail
 
     scenes.play(scene)
 

@@ -162,6 +162,7 @@ class Place:
                 self._state = WorkerState.DEAD
                 await self._pause(self._backoff.delay())
         self._state = WorkerState.DEAD
+        self._problem = None
 
     async def _one_life(self) -> str | None:
         """One worker from start to end. Gives what was wrong with it if it should not be started again at once."""

@@ -73,7 +73,7 @@ def main(arguments: list[str], make_engine: Callable[[Boot], SeparationEngine] |
     channel = Channel(int(arguments[0]) if arguments else STDOUT)
     Worker(channel, make_engine or real_engine).live()
     sys.stderr.flush()
-    # Not through the interpreter's exit: tearing down torch and its threads takes time and has been seen to hang.
+    # Not through the interpreter's exit, which would wait for native threads: everything of worth is said already.
     os._exit(0)
 
 
