@@ -111,11 +111,17 @@ def test_a_playlist_opens_no_local_file_and_does_not_tell_whether_there_is_one(
     assert there.message == not_there.message
 
 
-def test_the_crafted_playlists_would_work_without_the_guard(tmp_path: Path, songs: Path) -> None:
-    """What makes the tests above able to fail: plain FFmpeg does open the file beside an ffconcat text."""
+def test_the_crafted_playlists_would_work_without_the_guard(
+    tmp_path: Path, songs: Path, listener: socket.socket
+) -> None:
+    """What makes the tests above able to fail: plain FFmpeg opens the file beside an ffconcat text, and connects."""
     (tmp_path / "beside.mp3").write_bytes((songs / "song.mp3").read_bytes())
     with av.open(str(content(tmp_path, b"ffconcat version 1.0\nfile 'beside.mp3'\n"))) as container:
         assert container.format.name == "concat"
+    text = HLS.replace("{url}", f"http://127.0.0.1:{listener.getsockname()[1]}/a.mp3")
+    with content(tmp_path, text.encode(), "list.m3u8").open("rb") as file, pytest.raises(av.error.FFmpegError):
+        av.open(file, timeout=0.5)
+    listener.accept()[0].close()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from demucs_server_worker.errors import InputTooLong, InputUnreadable, NoAudio, UnsupportedFormat
 from demucs_server_worker.separation.downmix import downmix_matrix, to_stereo
 from demucs_server_worker.separation.opening import (
+    InputFile,
     choose_stream,
     is_ogg_vorbis,
     is_picture,
@@ -113,7 +113,7 @@ class Source:
 
     def __init__(
         self,
-        file: io.FileIO,
+        file: InputFile,
         container: InputContainer,
         stream: AudioStream,
         name: str,

@@ -66,7 +66,18 @@ _WAV_UNKNOWN_SIZES = (0, 0x7FFF_F000, 0xFFFF_F000)
 _WAV_MAX_CHUNKS = 64
 
 
-def open_file(path: Path, name: str, max_bytes: int | None) -> io.FileIO:
+class InputFile(io.FileIO):
+    """A file opened for reading, whose failed seeks are values: PyAV prints every exception that a seek raises."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """As for any file, but -1 where the place does not exist; damaged headers ask for such places."""
+        try:
+            return super().seek(offset, whence)
+        except OSError:
+            return -1
+
+
+def open_file(path: Path, name: str, max_bytes: int | None) -> InputFile:
     """Open a regular file of at most `max_bytes`, calling it `name` in errors.
 
     Raises:
@@ -81,13 +92,13 @@ def open_file(path: Path, name: str, max_bytes: int | None) -> io.FileIO:
         raise InputUnreadable(name=name, detail=reason(error)) from error
     try:
         _check_file(os.fstat(fd), name, max_bytes)
-        return io.FileIO(fd, "r")
+        return InputFile(fd, "r")
     except BaseException:
         os.close(fd)
         raise
 
 
-def open_container(file: io.FileIO, name: str) -> InputContainer:
+def open_container(file: InputFile, name: str) -> InputContainer:
     """Let FFmpeg look at `file`, and take it only as one of the accepted containers.
 
     Raises:
@@ -184,7 +195,7 @@ def _check_file(status: os.stat_result, name: str, max_bytes: int | None) -> Non
         raise UnsupportedFormat(name=name, detail="the file is empty")
 
 
-def _check_wav(file: io.FileIO, name: str) -> None:
+def _check_wav(file: InputFile, name: str) -> None:
     """Compare the size of the samples that a WAV declares with the file: FFmpeg plays a cut one as if it were whole."""
     fd, size, at, declared = file.fileno(), os.fstat(file.fileno()).st_size, 12, 0
     for _ in range(_WAV_MAX_CHUNKS):
