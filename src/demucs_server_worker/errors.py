@@ -326,6 +326,7 @@ def _tree(root: type[DemucsWorkerError]) -> list[type[DemucsWorkerError]]:
 
 
 def error_from(info: ErrorInfo) -> DemucsWorkerError:
-    """The error that `info` describes, as an instance of the class that has its code (the most specific one)."""
-    by_code = {cls.code: cls for cls in _tree(DemucsWorkerError) if cls not in (TaskFailed, TaskCancelled)}
-    return by_code.get(info.code, DemucsWorkerError)(info.message)
+    """The error that `info` describes, as the most specific class that has its code and is as retryable."""
+    kinds = [cls for cls in _tree(DemucsWorkerError) if cls not in (TaskFailed, TaskCancelled)]
+    matching = [cls for cls in kinds if (cls.code, cls.retryable) == (info.code, info.retryable)]
+    return (matching or [DemucsWorkerError])[-1](info.message)

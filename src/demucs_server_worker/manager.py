@@ -29,7 +29,7 @@ from demucs_server_worker.errors import (
 from demucs_server_worker.events import FINAL_KINDS, Event, EventBus, EventKind
 from demucs_server_worker.folder_lock import FolderLock
 from demucs_server_worker.live import Live
-from demucs_server_worker.logs import log_event
+from demucs_server_worker.logs import configure_logging, log_event
 from demucs_server_worker.pool.base import Limits, Pool, WorkerEvent
 from demucs_server_worker.pool.local import LocalPool, PoolConfig
 from demucs_server_worker.queue.reader import Page, TaskReader
@@ -118,6 +118,8 @@ class WorkerManager:
             DataFolderInUse: another manager runs on the same folder.
             QueueCorrupt, OutputNotWritable, …: the data folder cannot be used.
         """
+        if not structlog.is_configured():
+            configure_logging(self.settings.log_level, self.settings.log_format)
         folder = self.settings.data_dir
         self._lock = FolderLock(folder)
         self._lock.acquire()
@@ -154,6 +156,8 @@ class WorkerManager:
         Args:
             grace_seconds: for running tasks; None takes DEMUCS_WORKER_SHUTDOWN_GRACE.
         """
+        self._accepting = False
+        self._stopping.set()
         if grace_seconds == 0:
             self._hurry.set()
         if self._stopped is None:
@@ -161,8 +165,6 @@ class WorkerManager:
         await asyncio.shield(self._stopped)
 
     async def _shut_down(self, grace_seconds: float | None) -> None:
-        self._accepting = False
-        self._stopping.set()
         self._wake.set()
         if self._dispatcher is None:
             return
