@@ -158,6 +158,12 @@ class QueueMachine(RuleBasedStateMachine):
         if entry:
             entry.state = TaskState.QUEUED
 
+    @rule(target=claims, claim=claims)
+    def hand_to_another(self, claim: Task) -> object:
+        """The same attempt runs again under a new claim: the old one is a zombie that only the claim tells apart."""
+        self.requeue(claim)
+        return self.claim()
+
     @rule(task_id=ids)
     def cancel(self, task_id: str) -> None:
         entry = self.model.get(task_id)
