@@ -13,6 +13,7 @@ from tests.local_scenes import LocalScenes
 from tests.pool_conformance import Running, eventually, is_alive, left_behind
 from tests.workers import job, scripted
 
+from demucs_server_worker.pool.backoff import Backoff
 from demucs_server_worker.pool.base import WorkerState
 from demucs_server_worker.pool.local import LocalPool, PoolConfig
 from demucs_server_worker.task import Completed, Failed
@@ -72,6 +73,17 @@ class TestBoot:
             assert "exit code 9" in (running.worker().problem or "")
 
         self.scenes.play(scene, command=scripted("short-lived"), first_delay_seconds=600)
+
+    def test_delays_grow_from_failure_to_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        delays: list[float] = []
+        delay = Backoff.delay
+        monkeypatch.setattr(Backoff, "delay", lambda self: delays.append(delay(self)) or delays[-1])
+
+        async def scene(running: Running) -> None:
+            await eventually(lambda: len(delays) >= 4)
+            assert delays[:4] == [0.01, 0.02, 0.04, 0.08]
+
+        self.scenes.play(scene, command=scripted("dead"))
 
     def test_a_worker_that_comes_up_at_last_takes_jobs_and_has_no_problem(self, tmp_path: Path) -> None:
         switch = tmp_path / "repaired"
