@@ -50,10 +50,14 @@ class TrainedHTDemucs(HTDemucs):
     """HTDemucs for training only; load its weights into ``HTDemucs`` to use them."""
 
     def _mask(self, z: Tensor, m: Tensor) -> Tensor:
-        return m
+        """Return real and imaginary parts: the network's own, or its magnitudes under the phase of the mix."""
+        if self.cac:
+            return m
+        phase = (z / (1e-8 + z.abs()))[:, None]  # (batch, 1, channels, freqs, frames)
+        return torch.stack((phase.real * m, phase.imag * m), dim=3)
 
     def _ispec(self, z: Tensor, length: int, scale: int = 0) -> Tensor:
-        batch, sources, _, freqs, frames = z.shape
+        batch, sources, *_, freqs, frames = z.shape
         parts = z.reshape(batch * sources * self.audio_channels, 2, freqs, frames)
         signal = InverseSpectrogram.apply(parts, length, torch.hann_window(self.nfft))
         return signal.view(batch, sources, self.audio_channels, length)

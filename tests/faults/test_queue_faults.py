@@ -18,7 +18,7 @@ import pytest
 from demucs_server_worker.errors import DiskFull, OutputNotWritable, QueueCorrupt, QueueLocked
 from demucs_server_worker.queue import TaskQueue, TaskReader
 from demucs_server_worker.task import TaskState
-from queue_cases import completed, request, take
+from tests.queue_cases import completed, request, take
 
 # How long a verb must at least be seen waiting for a lock before the lock is let go.
 SEEN_WAITING_SECONDS = 0.3

@@ -12,7 +12,7 @@ from demucs_server_worker.errors import QueueCorrupt, QueueTooNew
 from demucs_server_worker.queue import TaskQueue
 from demucs_server_worker.queue.statements import migrations, statement
 from demucs_server_worker.task import TRANSITIONS, TaskState
-from queue_cases import add, request
+from tests.queue_cases import add, request
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from demucs_server_worker.errors import IllegalTransition, QueueFull, TaskConflict, TaskNotFound
 from demucs_server_worker.queue import TaskQueue
 from demucs_server_worker.task import Priority, Task, TaskRequest, TaskState
-from queue_cases import ERROR, completed, request
+from tests.queue_cases import ERROR, completed, request
 
 MAX_ATTEMPTS = 2
 MAX_QUEUED = 6

@@ -20,7 +20,7 @@ from demucs_server_worker.errors import (
 from demucs_server_worker.queue import Publication, TaskQueue, TaskReader
 from demucs_server_worker.retry import LONGEST_DELAY_SECONDS
 from demucs_server_worker.task import Priority, Task, TaskState
-from queue_cases import ERROR, FINAL_ERROR, add, completed, request, take
+from tests.queue_cases import ERROR, FINAL_ERROR, add, completed, request, take
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from demucs_server_worker.retry import JITTER, LONGEST_DELAY_SECONDS, MAX_DELAY_SECONDS, next_attempt
 from demucs_server_worker.task import Task
-from queue_cases import ERROR, FINAL_ERROR, request
+from tests.queue_cases import ERROR, FINAL_ERROR, request
 
 
 def task(attempt: int, *, max_attempts: int = 100, task_id: str = "t1") -> Task:

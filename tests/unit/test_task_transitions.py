@@ -10,7 +10,7 @@ import pytest
 from demucs_server_worker import task as transitions
 from demucs_server_worker.errors import IllegalTransition, InvalidOption
 from demucs_server_worker.task import FINAL, TRANSITIONS, Attempt, Priority, Stage, Task, TaskRequest, TaskState
-from queue_cases import ERROR, STEM, completed, request
+from tests.queue_cases import ERROR, STEM, completed, request
 
 VERBS: dict[str, tuple[Callable[[Task], Task], TaskState]] = {
     "claim": (lambda task: transitions.claim(task, "w1", 20.0), TaskState.RUNNING),

@@ -65,9 +65,9 @@ def run(arguments: Sequence[str]) -> int:
         result = app(args=list(arguments), prog_name=NAME, standalone_mode=False)
         return result if isinstance(result, int) else DONE
     except Misuse as error:
-        return _refuse(str(getattr(error, "message", "") or error), error)
+        return _refuse(error.format_message(), arguments)  # type: ignore[attr-defined]
     except (UsageError, InvalidSetting, RequestError) as error:
-        return _refuse(str(error), error)
+        return _refuse(str(error), arguments)
     except DemucsWorkerError as error:
         return _say(f"{NAME}: {error.message}", SOME_FAILED)
     except (KeyboardInterrupt, Interrupted, typer.Abort):
@@ -78,11 +78,11 @@ def run(arguments: Sequence[str]) -> int:
         return SOME_FAILED
 
 
-def _refuse(sentence: str, error: Exception) -> int:
-    context = getattr(error, "ctx", None)
-    command = getattr(context, "command_path", NAME)
+def _refuse(sentence: str, arguments: Sequence[str]) -> int:
     if not sentence:
         return USAGE  # the help has been shown instead
+    names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    command = next((f"{NAME} {word}" for word in arguments[:1] if word in names), NAME)
     return _say(f"{NAME}: {sentence}\nTry `{command} --help`.", USAGE)
 
 

@@ -39,9 +39,10 @@ FIRST_SEED = 900_101
 HELD_OUT_SEEDS = range(900_000, 900_020)
 HELD_OUT_SECONDS = 10.0
 
+GONE = "Songs and stems were temporary; `demucs-server-worker demo -o demo` keeps them to be listened to."
 NEXT = """\
 The model `demo` is small and made for these synthesised songs: it is for trying and testing.
-Real music wants htdemucs, which is fetched once (84 MB):
+Real music wants htdemucs, which is fetched from the internet once:
 
     demucs-server-worker separate YOUR_SONG.mp3 -o separated"""
 
@@ -77,7 +78,7 @@ def demo(
 
     The score is the signal-to-distortion ratio (SDR) of each stem against the true one, in dB: higher is better.
     """
-    from demucs_server_worker.cli import local
+    from demucs_server_worker.cli import local, words
     from demucs_server_worker.cli.batch import separate_songs
 
     seeds = list(HELD_OUT_SEEDS) if held_out else [FIRST_SEED + number for number in range(songs)]
@@ -90,14 +91,9 @@ def demo(
         if result.exit_code != DONE:
             return result.exit_code
         _show(_score(made, result), as_json)
-    _tell(as_json, "\n" + (_kept(folder) if out is not None else NEXT))
+    kept = f"Songs, stems and the true stems are in {words.near(folder)}." if out is not None else GONE
+    _tell(as_json, f"\n{kept}\n\n{NEXT}")
     return DONE
-
-
-def _kept(folder: Path) -> str:
-    from demucs_server_worker.cli.words import near
-
-    return f"Songs, stems and the true stems are in {near(folder)}.\n\n{NEXT}"
 
 
 @contextmanager

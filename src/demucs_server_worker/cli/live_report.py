@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Self, TextIO, cast
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.file_proxy import FileProxy
 from rich.live import Live
@@ -118,7 +119,7 @@ _COUNT_WORDS = {
 
 
 def _row(entry: Entry) -> tuple[RenderableType, ...]:
-    name = Text(words.printable(entry.song.shown))
+    name = Text(_end_of(words.printable(entry.song.shown)))
     match entry.standing:
         case Standing.COMPLETED:
             result = f"{words.taken(entry.seconds or 0.0)}, {words.pace(entry.audio_seconds, entry.seconds)} real time"
@@ -131,6 +132,15 @@ def _row(entry: Entry) -> tuple[RenderableType, ...]:
             return name, stage, _bar(entry.progress), Text(f"{entry.progress:.0%}"), Text(left)
         case Standing.WAITING:
             return name, Text("waiting", "dim"), Text(), Text(), Text()
+
+
+def _end_of(path: str) -> str:
+    """A path cut at its front, where folders stand, so that its line fits."""
+    if cell_len(path) <= _NAME_COLUMNS:
+        return path
+    while cell_len(path) >= _NAME_COLUMNS:
+        path = path[1:]
+    return f"…{path}"
 
 
 def _bar(part: float) -> ProgressBar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,12 @@ def sized(settings: Settings, songs: int, jobs: int | None) -> Settings:
     wanted = jobs or settings.max_workers
     workers = wanted if wanted == "auto" else max(1, min(wanted, songs))
     return settings.model_copy(update={"max_workers": workers})
+
+
+def warn_of_empty(names: Iterable[str]) -> None:
+    """Say on standard error that there is nothing to separate in these folders or patterns."""
+    for name in names:
+        sys.stderr.write(f"no song in {words.printable(name)}\n")
 
 
 def have_model(name: str, repo: Path | None, *, quiet: bool) -> None:

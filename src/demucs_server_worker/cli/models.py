@@ -24,7 +24,10 @@ EPILOG = """\
 
 def models(
     repo: Annotated[
-        Path | None, typer.Option(help="List the models of this folder instead of those that Demucs publishes.")
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="List the models of this folder instead of those that Demucs publishes."
+        ),
     ] = None,
     download: Annotated[
         str | None, typer.Option(metavar="NAME", help="Fetch this model, so that it works without a network.")

@@ -28,12 +28,13 @@ _WHAT, _HOW, _FORMAT, _RUN = "What to separate", "How to separate", "What to wri
 def separate(
     ctx: typer.Context,
     files: Annotated[list[str], typer.Argument(
-        metavar="FILE...", help="Files, folders (searched to their ends) and patterns such as '*.mp3'.")],
+        metavar="FILE", help="Files, folders (searched to their ends) and patterns such as '*.mp3'.")],
     name: Annotated[str | None, typer.Option(
         "-n", "--name", rich_help_panel=_WHAT,
         help="Model: a Demucs name, hf://namespace/name, or demo. DEMUCS_WORKER_MODEL or htdemucs by default.")] = None,
     repo: Annotated[Path | None, typer.Option(
-        rich_help_panel=_WHAT, help="Folder of local models, instead of those that Demucs publishes.")] = None,
+        exists=True, file_okay=False, rich_help_panel=_WHAT,
+        help="Folder of local models, instead of those that Demucs publishes.")] = None,
     stems: Annotated[str | None, typer.Option(
         metavar="NAMES", rich_help_panel=_WHAT, help="Only these stems, separated by commas: vocals,drums.")] = None,
     two_stems: Annotated[str | None, typer.Option(
@@ -106,14 +107,15 @@ def separate(
     settings = local.local_settings(config, model_repo=repo, device=device, precision=precision)
     options = flags.separation_options(ctx.params, default_model=settings.model)
     found = songs.find_songs(files, out.absolute())
-    if not found:
-        raise UsageError(f"There is no song in {', '.join(files)}.")
-    found = songs.tell_apart(
-        found, filename=options.filename, project=project, ext=options.format, model=options.model
+    if not found.songs:
+        raise UsageError(f"There is no song in {', '.join(found.empty)}.")
+    local.warn_of_empty(found.empty)
+    named = songs.tell_apart(
+        found.songs, filename=options.filename, project=project, ext=options.format, model=options.model
     )  # fmt: skip
     local.have_model(options.model, settings.model_repo, quiet=quiet or as_json)
     order = Order(
-        songs=found, options=options, settings=local.sized(settings, len(found), jobs), priority=Priority(priority),
+        songs=named, options=options, settings=local.sized(settings, len(named), jobs), priority=Priority(priority),
         project_name=project,
     )  # fmt: skip
     return separate_songs(order, local.chosen_report(settings, as_json=as_json, quiet=quiet)).exit_code

@@ -25,7 +25,7 @@ def task_fields(task: Task, *, eta_seconds: float | None = None, queue_position:
         "state": task.state.value,
         "attempt": task.attempt,
         "maxAttempts": task.max_attempts,
-        "progress": round(task.progress, 4),
+        "progress": round(float(task.progress), 4),
         "stage": task.stage.value,
         "queuePosition": queue_position,
         "etaSeconds": None if eta_seconds is None else round(eta_seconds, 1),

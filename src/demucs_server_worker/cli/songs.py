@@ -40,7 +40,15 @@ class Song:
     input_name: str
 
 
-def find_songs(named: Sequence[str], output_dir: Path) -> list[Song]:
+@dataclass(frozen=True)
+class Found:
+    """What names on the command line stand for: the songs, and the folders and patterns without any."""
+
+    songs: list[Song]
+    empty: list[str]
+
+
+def find_songs(named: Sequence[str], output_dir: Path) -> Found:
     """The songs that `named` stands for, each once, in order.
 
     Args:
@@ -48,14 +56,16 @@ def find_songs(named: Sequence[str], output_dir: Path) -> list[Song]:
         output_dir: the folder for stems. Below it, the folders inside a named folder are kept; where several folders
             are named, each has its own name on top. It is not searched for songs itself.
     """
-    targets = [target for name in named for target in _expand(name)]
-    several = len({os.path.abspath(target) for target in targets if os.path.isdir(target)}) > 1
+    expanded = [(name, _expand(name)) for name in named]
+    folders = {os.path.abspath(target) for _, targets in expanded for target in targets if os.path.isdir(target)}
     songs: dict[str, Song] = {}
-    for target in targets:
-        found = _in_folder(target, output_dir, several) if os.path.isdir(target) else [_song(target, output_dir)]
+    empty: list[str] = []
+    for name, targets in expanded:
+        found = [song for target in targets for song in _songs_of(target, output_dir, several=len(folders) > 1)]
+        empty += [] if found else [name]
         for song in found:
             songs.setdefault(os.path.abspath(song.path), song)
-    return list(songs.values())
+    return Found(list(songs.values()), list(dict.fromkeys(empty)))
 
 
 def tell_apart(songs: Iterable[Song], *, filename: str, project: str | None, ext: str, model: str) -> list[Song]:
@@ -107,8 +117,10 @@ def _numbered(name: str, number: int) -> str:
     return f"{short} ({number})" + (f".{ext}" if ext else "")
 
 
-def _song(path: str, output_dir: Path) -> Song:
-    return Song(Path(path), path, output_dir, os.path.basename(path) or path)
+def _songs_of(target: str, output_dir: Path, *, several: bool) -> Iterable[Song]:
+    if os.path.isdir(target):
+        return _in_folder(target, output_dir, several)
+    return [Song(Path(target), target, output_dir, os.path.basename(target) or target)]
 
 
 def _expand(name: str) -> list[str]:
@@ -116,6 +128,8 @@ def _expand(name: str) -> list[str]:
     if os.path.lexists(name) or not glob.has_magic(name):
         return [name]
     matches = sorted(glob.glob(name, recursive=True))
+    if not matches and not set(name) & {"*", "?"}:
+        return [name]  # brackets alone are more often part of a name, here of a file that is missing
     ending = os.path.splitext(name)[1]
     if not ending or glob.has_magic(ending):
         matches = [match for match in matches if os.path.isdir(match) or _is_song(match)]
