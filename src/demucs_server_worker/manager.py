@@ -160,6 +160,9 @@ class WorkerManager:
         self._stopping.set()
         if grace_seconds == 0:
             self._hurry.set()
+            if self._stopped is not None:
+                # The first call may be past the grace period, and wait for workers that were asked to end.
+                await self._pool.stop(0.0)
         if self._stopped is None:
             self._stopped = asyncio.ensure_future(self._shut_down(grace_seconds))
         await asyncio.shield(self._stopped)
