@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.pool_conformance import PoolConformance
-from tests.workers import scripted
-
 from demucs_server_worker.pool.base import Pool, WorkerEvent
 from demucs_server_worker.pool.local import LocalPool, PoolConfig
+from tests.pool_conformance import PoolConformance
+from tests.workers import scripted
 
 
 class LocalScenes(PoolConformance):

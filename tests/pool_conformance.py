@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from tests.workers import job
 
 from demucs_server_worker.errors import OutOfMemory, ShuttingDown
 from demucs_server_worker.pool.base import Limits, Pool, WorkerEvent, WorkerInfo, WorkerState
 from demucs_server_worker.task import Cancelled, Completed, Failed, Outcome
 from demucs_server_worker.worker.messages import Progress, Run
+from tests.workers import job
 
 DEADLINE_SECONDS = 30.0
 LIMITS = Limits(timeout_seconds=60, stall_seconds=60, grace_seconds=5)

@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.local_scenes import LocalScenes
-from tests.pool_conformance import DEADLINE_SECONDS, Running, eventually, is_alive, left_behind
-from tests.workers import job, scripted
 
 from demucs_server_worker.pool import memory
 from demucs_server_worker.pool.base import Limits
 from demucs_server_worker.task import Cancelled, Completed, Failed
 from demucs_server_worker.worker.messages import Boot, encode
+from tests.local_scenes import LocalScenes
+from tests.pool_conformance import DEADLINE_SECONDS, Running, eventually, is_alive, left_behind
+from tests.workers import job, scripted
 
 scenes = LocalScenes()
 

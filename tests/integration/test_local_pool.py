@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from tests.local_scenes import LocalScenes
-from tests.pool_conformance import Running, eventually, is_alive, left_behind
-from tests.workers import job, scripted
 
 from demucs_server_worker.pool.backoff import Backoff
 from demucs_server_worker.pool.base import WorkerState
 from demucs_server_worker.pool.local import LocalPool, PoolConfig
 from demucs_server_worker.task import Completed, Failed
+from tests.local_scenes import LocalScenes
+from tests.pool_conformance import Running, eventually, is_alive, left_behind
+from tests.workers import job, scripted
 
 
 class TestConformance(LocalScenes):
@@ -151,6 +151,16 @@ class TestProcess:
             assert (tmp_path / "told").read_text() == told
 
         self.scenes.play(scene, threads=3, nice=5, environment={"MALLOC_ARENA_MAX": "2"})
+
+    def test_threads_set_while_the_process_is_being_made_are_not_lost(self, tmp_path: Path) -> None:
+        async def scene(running: Running) -> None:
+            await asyncio.sleep(0)  # the keeper has composed the first message by now, and waits for the process
+            assert running.worker().pid is None
+            running.pool.set_threads(7)
+            await running.run(job("tell threads", tmp_path))
+            assert (tmp_path / "told").read_text() == "7"
+
+        self.scenes.play(scene, threads=2)
 
     def test_devices_are_dealt_round_robin(self, tmp_path: Path) -> None:
         pool = LocalPool(PoolConfig(size=3, devices=("cuda:0", "cuda:1")))

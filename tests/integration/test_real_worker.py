@@ -14,14 +14,14 @@ import msgspec
 import numpy as np
 import pytest
 import soundfile
-from tests import workers
-from tests.pool_conformance import PoolConformance, Running, eventually, left_behind, written
 
 from demucs_server_worker.options import SeparationOptions
 from demucs_server_worker.pool.base import Limits, Pool, WorkerEvent
 from demucs_server_worker.pool.local import LocalPool, PoolConfig
 from demucs_server_worker.task import Cancelled, Completed, Failed, Stage
 from demucs_server_worker.worker.messages import Run
+from tests import workers
+from tests.pool_conformance import PoolConformance, Running, eventually, left_behind, written
 
 STEMS = ("drums", "bass", "other", "vocals")
 

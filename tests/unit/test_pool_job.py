@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests import workers
 
 from demucs_server_worker.errors import DiskFull, ErrorInfo, TimedOut
 from demucs_server_worker.pool.base import Limits
@@ -15,6 +14,7 @@ from demucs_server_worker.pool.job import SECOND_LOOK_SECONDS, Job
 from demucs_server_worker.pool.process import Exit
 from demucs_server_worker.task import Cancelled, Completed, Failed, Outcome, Stage
 from demucs_server_worker.worker.messages import Done, Progress
+from tests import workers
 
 LIMITS = Limits(timeout_seconds=900, stall_seconds=300, grace_seconds=5)
 SILENCE_SECONDS = 30.0

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests import workers
-
 from demucs_server_worker.separation.job import SeparationProgress
 from demucs_server_worker.worker.main import PROGRESS_SECONDS, ProgressReporter
 from demucs_server_worker.worker.messages import Progress
+from tests import workers
 
 
 def report(*steps: tuple[float, SeparationProgress]) -> list[Progress]:
