@@ -125,7 +125,9 @@ class Settings(BaseSettings):
     api_keys: Names = Field((), repr=False, description="keys for HTTP clients, comma-separated; required off loopback")
     allowed_roots: Names = Field((), description="folders from which HTTP clients may name server-side paths")
     result_ttl: Seconds = Field(604_800.0, gt=0, description="how long finished uploads and their stems are kept")
-    pool: str = Field("local", description="where the workers are: local, or ray / ray://…")
+    pool: Literal["local"] = Field(
+        "local", description="where the workers are: local, this machine, is all there is so far"
+    )
 
     @field_validator("device", "model")
     @classmethod

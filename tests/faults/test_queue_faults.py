@@ -177,7 +177,7 @@ LOOP = textwrap.dedent(
     """
     import os, sys
     from pathlib import Path
-    from queue_cases import ERROR, completed, request
+    from tests.queue_cases import ERROR, completed, request
     from demucs_server_worker.queue import TaskQueue
 
     def say(verb, task_id):
@@ -219,7 +219,7 @@ def test_a_process_killed_at_any_moment_loses_no_task_and_no_outcome(path: Path)
 
 def killed_after(path: Path, *, lines: int) -> list[str]:
     """Run the loop on `path`, kill it once it has said so many lines, and give all whole lines that it said."""
-    folders = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    folders = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
     environment = {**os.environ, "PYTHONPATH": folders}
     child = subprocess.Popen(
         [sys.executable, "-c", LOOP, str(path)], stdout=subprocess.PIPE, text=True, env=environment
