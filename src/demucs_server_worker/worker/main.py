@@ -120,9 +120,6 @@ class Worker:
         engine = self._boot(boot)
         if engine is None:
             return
-        # From here on, SIGTERM means: end after the task in hand. A service manager may send it to all processes at
-        # once, while the pool still gives running tasks their time.
-        signal.signal(signal.SIGTERM, lambda *_: self._inbox.put(Stop()))
         while isinstance(assignment := self._inbox.get(), Assignment):
             self._work(engine, assignment)
 
@@ -178,6 +175,9 @@ class Worker:
         # A Threads that came while there was no engine is made good; one that comes now finds it.
         if self._threads is not None:
             engine.set_threads(self._threads)
+        # Before anyone knows that it is ready: from here on, SIGTERM means to end after the task in hand. A
+        # service manager may send it to all processes at once, while the pool still gives running tasks their time.
+        signal.signal(signal.SIGTERM, lambda *_: self._inbox.put(Stop()))
         boot_seconds = time.monotonic() - started
         self._say(Ready(pid=os.getpid(), device=engine.device, model=boot.model, boot_seconds=boot_seconds))
         return engine
