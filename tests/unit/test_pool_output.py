@@ -9,15 +9,18 @@ from demucs_server_worker.pool.output import KEPT_LINES, LOGGED_LINES_PER_SECOND
 from demucs_server_worker.pool.process import Exit
 
 
-def test_lines_are_logged_with_worker_and_the_task_of_the_moment() -> None:
+def test_lines_are_logged_with_worker_and_the_attempt_of_the_moment() -> None:
     with capture_logs() as logs:
         output = Output("worker-1", clock=lambda: 0.0)
         output.take(b"idle")
-        output.task_id = "task-1"
+        output.belongs_to("task-1", 2)
         output.take(b"busy")
-    assert [(line["event"], line["worker"], line.get("task")) for line in logs] == [
-        ("idle", "worker-1", None),
-        ("busy", "worker-1", "task-1"),
+        output.belongs_to_none()
+        output.take(b"idle again")
+    assert [(line["event"], line["worker"], line.get("task"), line.get("attempt")) for line in logs] == [
+        ("idle", "worker-1", None, None),
+        ("busy", "worker-1", "task-1", 2),
+        ("idle again", "worker-1", None, None),
     ]
 
 

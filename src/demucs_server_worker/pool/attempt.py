@@ -23,13 +23,13 @@ async def attend(process: WorkerProcess, job: Job, clock: Callable[[], float]) -
         clock: monotonic seconds.
     """
     kills_before = memory.oom_kills()
-    process.output.task_id = job.run.task_id
+    process.output.belongs_to(job.run.task_id, job.run.attempt)
     process.send(job.run)
     job.begin(clock())
     await _until_an_end(process, job, clock)
     if not (job.done.done() or process.exit.done()):
         await _take_away(process, job)
-    process.output.task_id = None
+    process.output.belongs_to_none()
     if job.done.done():
         return job.outcome_of_done(job.done.result())
     await remove_staging(job.run)

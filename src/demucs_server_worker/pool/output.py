@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -24,7 +25,7 @@ class Output:
 
     def __init__(self, worker_id: str, clock: Callable[[], float]) -> None:
         """Args: worker_id: who prints; clock: monotonic seconds."""
-        self.task_id: str | None = None
+        self._task: dict[str, Any] = {}
         self._log = structlog.get_logger("demucs_server_worker.worker").bind(worker=worker_id)
         self._clock = clock
         self._kept: deque[str] = deque(maxlen=KEPT_LINES)
@@ -37,6 +38,14 @@ class Output:
         """The last lines that were printed, oldest first."""
         return tuple(self._kept)
 
+    def belongs_to(self, task_id: str, attempt: int) -> None:
+        """What is printed from now on is printed for this attempt of a task."""
+        self._task = {"task": task_id, "attempt": attempt}
+
+    def belongs_to_none(self) -> None:
+        """What is printed from now on is printed for no task."""
+        self._task = {}
+
     def take(self, line: bytes) -> None:
         """Log the line and keep it. Of a line that a progress bar wrote over and over, the last state counts."""
         text = _UNPRINTABLE.sub("", line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")).rstrip()
@@ -44,7 +53,7 @@ class Output:
             return
         self._kept.append(text)
         if self._within_budget():
-            self._log.info(text, **({"task": self.task_id} if self.task_id else {}))
+            self._log.info(text, **self._task)
 
     def _within_budget(self) -> bool:
         now = self._clock()

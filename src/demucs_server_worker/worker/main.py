@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Protocol
 
 import msgspec
 
-from demucs_server_worker.errors import ErrorInfo, SeparationCancelled, WorkerFailure
+from demucs_server_worker.errors import DemucsWorkerError, ErrorInfo, SeparationCancelled, WorkerFailure
 from demucs_server_worker.separation.job import SeparationJob, SeparationProgress, SeparationResult
 from demucs_server_worker.task import Cancelled, Completed, Failed, Outcome, Stage, Stem
 from demucs_server_worker.worker.channel import STDOUT, Channel
@@ -70,11 +71,19 @@ def main(arguments: list[str], make_engine: Callable[[Boot], SeparationEngine] |
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the parent, which then tells us.
     die_with_parent()
+    _print_for_a_log()
     channel = Channel(int(arguments[0]) if arguments else STDOUT)
     Worker(channel, make_engine or real_engine).live()
     sys.stderr.flush()
     # Not through the interpreter's exit, which would wait for native threads: everything of worth is said already.
     os._exit(0)
+
+
+def _print_for_a_log() -> None:
+    """What libraries print becomes lines of the pool's log: no progress bars there, and a warning on one line."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
 
 
 def real_engine(boot: Boot) -> SeparationEngine:
@@ -167,6 +176,9 @@ class Worker:
             engine = self._make_engine(boot)
             if boot.model is not None:
                 engine.preload(boot.model)
+        except DemucsWorkerError as error:
+            self._say(BootFailed(error=error.info))
+            return None
         except Exception as error:
             traceback.print_exc()
             self._say(BootFailed(error=_boot_error(error)))
@@ -214,6 +226,8 @@ class Worker:
             )
         except SeparationCancelled:
             return Cancelled(), 0.0
+        except DemucsWorkerError as error:
+            return Failed(error=error.info), 0.0
         except Exception as error:
             traceback.print_exc()
             return Failed(error=error_info(error, run.output_dir)), 0.0
