@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,7 @@ from demucs_server_worker.queue.task_queue import TaskQueue
 from demucs_server_worker.settings import Settings, load_settings
 from demucs_server_worker.sizing import threads_per_worker, worker_count
 from demucs_server_worker.status import Status
+from demucs_server_worker.submissions import Stored, Submissions
 from demucs_server_worker.task import Cancelled, Completed, Failed, Outcome, Task, TaskRequest, TaskState
 from demucs_server_worker.worker.messages import Progress, Run
 
@@ -128,6 +129,7 @@ class WorkerManager:
             self._journal = publication.StagingJournal(folder / "staging")
             self._queue = await self._on_database_thread(TaskQueue, folder / "queue.db")
             self._reader = TaskReader(folder / "queue.db")
+            self._submissions = Submissions(self._put_all)
             await self._recover()
             await self._pool.start()
         except BaseException:
@@ -176,7 +178,7 @@ class WorkerManager:
         if self._claiming is not None:
             await asyncio.wait({self._claiming})
         await self._drain(self.settings.shutdown_grace if grace_seconds is None else grace_seconds)
-        await self._pool.stop(0.0 if self._hurry.is_set() else CANCEL_GRACE_SECONDS)
+        await self._stop_pool()
         if self._running:
             await asyncio.wait(self._running.values())
         self._bus.close()
@@ -192,6 +194,16 @@ class WorkerManager:
         while self._running and not hurry.done() and (left := deadline - time.monotonic()) > 0:
             await asyncio.wait({hurry, *self._running.values()}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
+
+    async def _stop_pool(self) -> None:
+        """Ask the workers to end; kill those that take too long, or all once there is a hurry."""
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        asking = asyncio.ensure_future(self._pool.stop(CANCEL_GRACE_SECONDS))
+        await asyncio.wait({hurry, asking}, return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done():
+            await self._pool.stop(0.0)
+        hurry.cancel()
+        await asking
 
     # --- the public verbs ---------------------------------------------------------------------------------------------
 
@@ -214,14 +226,17 @@ class WorkerManager:
         if not self._accepting:
             raise ShuttingDown
         values = {"model": self.settings.model, **(request or {}), **fields}
-        task, created = await self._on_database_thread(
-            self._queue.put, TaskRequest.parse(values), now=self._clock(),
-            max_attempts=self.settings.max_attempts, max_queued=self.settings.max_queued,
-        )  # fmt: skip
+        task, created = await self._submissions.put(TaskRequest.parse(values))
         if created:
             self._bus.publish(EventKind.QUEUED, task=task)
             self._wake.set()
         return task
+
+    async def _put_all(self, requests: Sequence[TaskRequest]) -> list[Stored]:
+        return await self._on_database_thread(
+            self._queue.put_all, requests, now=self._clock(),
+            max_attempts=self.settings.max_attempts, max_queued=self.settings.max_queued,
+        )  # fmt: skip
 
     def get_task(self, task_id: str) -> Task:
         """The task as it is now, with the progress of its running attempt.
@@ -365,6 +380,10 @@ class WorkerManager:
             outcome = await self._pool.run(worker_id, self._job(task, staging), self._limits, self._on_progress)
             await self._settle(task, outcome, staging)
             self._journal.close(task.id, task.claim)
+        except asyncio.CancelledError:
+            # The event loop ends with no shutdown before it. This is carried out even so, and costs no attempt.
+            self._database_thread.submit(self._queue.requeue, task)
+            raise
         except Exception:
             # The database refused: the task stays running there, and the next start requeues it.
             _log.exception("the outcome could not be stored", task=task.id, attempt=task.attempt, worker=worker_id)
