@@ -20,7 +20,7 @@ from pathlib import Path
 from demucs_server_worker.errors import InputUnreadable, ModelUnavailable, SeparationCancelled
 from demucs_server_worker.options import SeparationOptions
 from demucs_server_worker.separation.job import SeparationJob, SeparationProgress, SeparationResult, StemFile
-from demucs_server_worker.worker.main import main
+from demucs_server_worker.worker.main import FetchListener, main
 from demucs_server_worker.worker.messages import Boot, Run
 
 DURATION_SECONDS = 3.0
@@ -177,7 +177,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 def start(how: str, protocol: int) -> None:
     """Be a worker that starts `how`: well, broken (says BootFailed), dead (exits 3), mute (never ready), short-lived
-    (ready, then dies)."""
+    (ready, then dies), fetching (fetches a model for two seconds first)."""
     if how == "dead":
         print("no module named torch", file=sys.stderr)
         os._exit(3)
@@ -185,11 +185,14 @@ def start(how: str, protocol: int) -> None:
         signal.pause()
     raw = os.dup(protocol)
 
-    def engine(boot: Boot) -> ScriptedEngine:
+    def engine(boot: Boot, on_fetch: FetchListener) -> ScriptedEngine:
         if how == "broken":
             raise ImportError("no module named torch")
         if how == "short-lived":
             threading.Timer(0.05, os._exit, (9,)).start()
+        if how == "fetching":
+            until = time.monotonic() + 2.0
+            _until(lambda: on_fetch("model", 1, 2) or time.monotonic() > until)
         return ScriptedEngine(boot, raw)
 
     main([str(protocol)], engine)

@@ -59,6 +59,13 @@ class TestBoot:
 
         self.scenes.play(scene, command=scripted("mute"), ready_seconds=0.2)
 
+    def test_a_worker_that_fetches_its_model_may_take_longer_than_the_deadline(self) -> None:
+        async def scene(running: Running) -> None:
+            assert await running.pool.acquire() == "worker-1"
+            assert running.worker().restarts == 0
+
+        self.scenes.play(scene, command=scripted("fetching"), ready_seconds=1.2)
+
     def test_a_program_that_does_not_exist_is_a_problem_and_no_crash(self) -> None:
         async def scene(running: Running) -> None:
             await eventually(lambda: running.worker().problem)

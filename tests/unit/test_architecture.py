@@ -19,7 +19,7 @@ NAME = "demucs_server_worker"
 HEIGHT = {
     "errors": 0,
     "options": 1,
-    "task": 2, "retry": 3, "events": 3, "settings": 3, "clock": 3, "sizing": 3, "folder_lock": 3, "publication": 3,
+    "task": 2, "retry": 3, "events": 3, "settings": 3, "clock": 3, "sizing": 3, "folder_lock": 3, "publication": 3, "submissions": 3,
     "worker.messages": 4, "live": 5, "logs": 5,
     "queue": 5, "pool": 6, "health": 7, "status": 7,
     "manager": 8,

@@ -65,6 +65,11 @@ class Job:
         self._suspected_since = None
         guarded(self._on_progress, message)
 
+    def take_sign(self, now: float) -> None:
+        """The worker does something that no figure of progress shows: that is no stall."""
+        self._moved_at = now
+        self._suspected_since = None
+
     def take_done(self, message: Done) -> None:
         """The worker says that it ended the job."""
         if (message.task_id, message.claim) == (self.run.task_id, self.run.claim) and not self.done.done():

@@ -29,7 +29,8 @@ class PoolConfig:
         model_repo: folder of local models, or None for Demucs' own.
         precision: `auto`, `fp32`, `bf16`, `fp16`: for tasks whose options say `auto`.
         threads: compute threads a worker, until `set_threads`.
-        ready_seconds: from a worker's start to its readiness; loading a model is part of it, and fetching it.
+        ready_seconds: from a worker's start to its readiness, loading a model included; it begins anew with each piece
+            of a model that is fetched.
         heartbeat_seconds: how often a worker says that it lives.
         silence_seconds: a worker that says nothing for as long is hung.
         first_delay_seconds: before the second start of a worker that could not boot; doubles up to a minute.

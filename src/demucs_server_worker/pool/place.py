@@ -21,6 +21,7 @@ from demucs_server_worker.worker.messages import (
     Boot,
     BootFailed,
     Done,
+    Fetching,
     FromWorker,
     Heartbeat,
     Progress,
@@ -45,7 +46,7 @@ class PlaceConfig:
     Attributes:
         boot: the first message of each worker.
         launch: how its process is started.
-        ready_seconds: from the start of the process to its `Ready`.
+        ready_seconds: from the start of the process, or the last piece of a model that arrived, to its `Ready`.
         silence_seconds: without any message means hung.
         first_delay_seconds: before the second start of a worker that could not boot; doubles.
     """
@@ -85,6 +86,7 @@ class Place:
         self._job: Job | None = None
         self._state = WorkerState.STARTING
         self._problem: str | None = None
+        self._boot_until = 0.0
         self._starts = 0
         self._tasks_done = 0
 
@@ -194,7 +196,9 @@ class Place:
         if self._stopping.is_set():
             # The pool was stopped while the process was being made, when there was nothing to kill yet.
             process.kill("it was stopped while it started")
-        await first_of(self._booted, process.exit, within=self._config.ready_seconds)
+        self._boot_until = self._clock() + self._config.ready_seconds
+        while not (self._booted.done() or process.exit.done()) and (left := self._boot_until - self._clock()) > 0:
+            await first_of(self._booted, process.exit, within=left)
         if not self._booted.done():
             process.kill(f"it was not ready within {self._config.ready_seconds:g} seconds")
         elif isinstance(self._booted.result(), str):
@@ -254,6 +258,10 @@ class Place:
             case Done():
                 if self._job is not None:
                     self._job.take_done(message)
+            case Fetching():
+                self._boot_until = self._clock() + self._config.ready_seconds
+                if self._job is not None:
+                    self._job.take_sign(self._clock())
             case Heartbeat():
                 pass
 

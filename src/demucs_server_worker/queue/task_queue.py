@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from demucs_server_worker import task as transitions
@@ -11,6 +12,7 @@ from demucs_server_worker.errors import (
     ErrorInfo,
     IllegalTransition,
     QueueFull,
+    RequestError,
     TaskConflict,
     TaskNotFound,
     WorkerCrashed,
@@ -73,21 +75,34 @@ class TaskQueue(TaskReader):
             TaskConflict: its `file_id` is known with another request.
             QueueFull: `max_queued` tasks wait already.
         """
-        with self._database.transaction():
-            known = self.by_file_id(request.file_id) if request.file_id is not None else None
-            if known is not None:
-                if known.request != request:
-                    raise TaskConflict(file_id=request.file_id)
-                return known, False
-            self._refuse_when_full(max_queued)
-            task = Task(id=uuid.uuid4().hex, request=request, max_attempts=max_attempts, created_at=now)
-            self._database.change("put", seq=self._next_seq(), **to_row(task))
-        return task, True
+        (stored,) = self.put_all([request], now=now, max_attempts=max_attempts, max_queued=max_queued)
+        if isinstance(stored, RequestError):
+            raise stored
+        return stored
 
-    def _refuse_when_full(self, max_queued: int | None) -> None:
+    def put_all(
+        self, requests: Sequence[TaskRequest], *, now: float, max_attempts: int, max_queued: int | None
+    ) -> list[tuple[Task, bool] | RequestError]:
+        """Store several new tasks in their order, in one transaction: one wait for the disk for all of them.
+
+        Returns:
+            For each request what `put` returns, or the TaskConflict or QueueFull that it raises.
+        """
+        with self._database.transaction():
+            return [self._put(request, now, max_attempts, max_queued) for request in requests]
+
+    def _put(
+        self, request: TaskRequest, now: float, max_attempts: int, max_queued: int | None
+    ) -> tuple[Task, bool] | RequestError:
+        known = self.by_file_id(request.file_id) if request.file_id is not None else None
+        if known is not None:
+            return (known, False) if known.request == request else TaskConflict(file_id=request.file_id)
         queued = _only(self._database.one("count_queued"))["queued"]
         if max_queued is not None and queued >= max_queued:
-            raise QueueFull(queued=queued)
+            return QueueFull(queued=queued)
+        task = Task(id=uuid.uuid4().hex, request=request, max_attempts=max_attempts, created_at=now)
+        self._database.change("put", seq=self._next_seq(), **to_row(task))
+        return task, True
 
     def _next_seq(self) -> int:
         return int(_only(self._database.one("next_seq"))["value"])

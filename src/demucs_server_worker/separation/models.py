@@ -69,7 +69,9 @@ class LoadedModel:
     digest: str
 
 
-def load_model(name: str, repo: Path | None = None, *, fetch: bool = True) -> LoadedModel:
+def load_model(
+    name: str, repo: Path | None = None, *, fetch: bool = True, on_fetch: hub.Progress | None = None
+) -> LoadedModel:
     """Load a model into memory.
 
     Weights are taken as safetensors. Pickles (`.th`), which can carry code, are loaded from `repo` only: whoever
@@ -81,6 +83,7 @@ def load_model(name: str, repo: Path | None = None, *, fetch: bool = True) -> Lo
             `hf://[namespace/]name`.
         repo: a folder of models, in the form of Demucs' `--repo`.
         fetch: whether to fetch from the hub what is not on this machine.
+        on_fetch: told of each piece that arrives: file, bytes done, bytes in all or None.
 
     Raises:
         UnknownModel: when there is no such model.
@@ -91,7 +94,7 @@ def load_model(name: str, repo: Path | None = None, *, fetch: bool = True) -> Lo
     """
     files = locate(name, repo)
     if files.source == "hub":
-        complete = hub.fetch(files) if fetch else hub.checked(files)
+        complete = hub.fetch(files, on_fetch) if fetch else hub.checked(files)
     else:
         complete = verify(files)
     networks = {weights.signature: _load_weights(name, weights.path) for weights in _distinct(complete)}

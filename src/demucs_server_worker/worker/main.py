@@ -31,6 +31,8 @@ from demucs_server_worker.worker.messages import (
     BootFailed,
     Cancel,
     Done,
+    Fetching,
+    FromWorker,
     Heartbeat,
     Progress,
     Ready,
@@ -41,6 +43,7 @@ from demucs_server_worker.worker.messages import (
 
 # The pool and everyone behind it are told of progress at most this often, but for the changes that matter.
 PROGRESS_SECONDS = 0.1
+FETCHING_SECONDS = 0.5
 
 
 class SeparationEngine(Protocol):
@@ -62,7 +65,11 @@ class SeparationEngine(Protocol):
     ) -> SeparationResult: ...
 
 
-def main(arguments: list[str], make_engine: Callable[[Boot], SeparationEngine] | None = None) -> NoReturn:
+FetchListener = Callable[[str, int, int | None], None]
+MakeEngine = Callable[[Boot, FetchListener], SeparationEngine]
+
+
+def main(arguments: list[str], make_engine: MakeEngine | None = None) -> NoReturn:
     """Be a worker; does not return.
 
     Args:
@@ -86,7 +93,7 @@ def _print_for_a_log() -> None:
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
 
 
-def real_engine(boot: Boot) -> SeparationEngine:
+def real_engine(boot: Boot, on_fetch: FetchListener) -> SeparationEngine:
     """The engine that separates. Imported only here: whoever needs the messages alone must not load torch."""
     from demucs_server_worker.separation.engine import Engine
 
@@ -95,6 +102,7 @@ def real_engine(boot: Boot) -> SeparationEngine:
         precision=boot.precision,
         model_repo=Path(boot.model_repo) if boot.model_repo else None,
         threads=boot.threads,
+        on_fetch=on_fetch,
     )
 
 
@@ -109,7 +117,7 @@ class Assignment:
 class Worker:
     """One worker process."""
 
-    def __init__(self, channel: Channel, make_engine: Callable[[Boot], SeparationEngine]) -> None:
+    def __init__(self, channel: Channel, make_engine: MakeEngine) -> None:
         """Args: channel: to the pool; make_engine: builds what separates."""
         self._channel = channel
         self._make_engine = make_engine
@@ -173,7 +181,7 @@ class Worker:
     def _boot(self, boot: Boot) -> SeparationEngine | None:
         started = time.monotonic()
         try:
-            engine = self._make_engine(boot)
+            engine = self._make_engine(boot, FetchReporter(self._say))
             if boot.model is not None:
                 engine.preload(boot.model)
         except DemucsWorkerError as error:
@@ -233,12 +241,28 @@ class Worker:
             return Failed(error=error_info(error, run.output_dir)), 0.0
         return completed(run, result), result.compute_seconds
 
-    def _say(self, message: Ready | BootFailed | Heartbeat | Progress | Done) -> None:
+    def _say(self, message: FromWorker) -> None:
         try:
             self._channel.send(message)
         except OSError:
             # Nobody listens any more.
             end_with_children()
+
+
+class FetchReporter:
+    """Tells the pool that a model is on its way, about once a second."""
+
+    def __init__(self, say: Callable[[Fetching], None], clock: Callable[[], float] = time.monotonic) -> None:
+        """Args: say: sends a message; clock: monotonic seconds."""
+        self._say = say
+        self._clock = clock
+        self._said_at = float("-inf")
+
+    def __call__(self, file: str, bytes_done: int, bytes_total: int | None) -> None:
+        now = self._clock()
+        if now - self._said_at >= FETCHING_SECONDS:
+            self._said_at = now
+            self._say(Fetching(file=file, bytes_done=bytes_done, bytes_total=bytes_total))
 
 
 class ProgressReporter:

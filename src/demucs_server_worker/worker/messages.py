@@ -1,7 +1,7 @@
 """The messages between the pool and a worker: typed, one JSON object a line.
 
 Down the worker's standard input go `Boot` (first and once), `Run`, `Cancel`, `Threads` and `Stop`; up its protocol
-pipe come `Ready` or `BootFailed`, then `Heartbeat`, `Progress` and `Done`. The end of standard input means that the
+pipe come `Ready` or `BootFailed`, then `Heartbeat`, `Progress` and `Done`, and `Fetching` at any time. The end of standard input means that the
 parent is gone: the worker ends at once.
 """
 
@@ -100,6 +100,14 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
     task_id: str | None = None
 
 
+class Fetching(msgspec.Struct, frozen=True, kw_only=True, tag="fetching"):
+    """A model's file is on its way from the internet: no deadline of booting and no stall while pieces arrive."""
+
+    file: str
+    bytes_done: int
+    bytes_total: int | None = None
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     """How far the current task is: 0 to 1, never falling within a claim.
 
@@ -128,7 +136,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
 
 
 ToWorker = Boot | Run | Cancel | Threads | Stop
-FromWorker = Ready | BootFailed | Heartbeat | Progress | Done
+FromWorker = Ready | BootFailed | Heartbeat | Fetching | Progress | Done
 
 _encoder = msgspec.json.Encoder()
 _to_worker: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
