@@ -18,19 +18,21 @@ from demucs_server_worker.cli.models import EPILOG as MODELS_EPILOG
 from demucs_server_worker.cli.models import models
 from demucs_server_worker.cli.separate import EPILOG as SEPARATE_EPILOG
 from demucs_server_worker.cli.separate import separate
-from demucs_server_worker.errors import DemucsWorkerError, InvalidSetting, RequestError
+from demucs_server_worker.cli.serve import EPILOG as SERVE_EPILOG
+from demucs_server_worker.cli.serve import serve
+from demucs_server_worker.errors import DataFolderInUse, DemucsWorkerError, InvalidSetting, RequestError
 
 NAME = "demucs-server-worker"
 
 app = typer.Typer(
     name=NAME,
     help="Separate songs into stems with Demucs: many in parallel, none lost.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(epilog=SERVE_EPILOG)(serve)
 app.command(epilog=SEPARATE_EPILOG)(separate)
 app.command(epilog=DEMO_EPILOG)(demo)
 app.command(epilog=MODELS_EPILOG)(models)
@@ -48,7 +50,7 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end.")
     ] = False,
 ) -> None:
-    """Separate songs into stems with Demucs: many in parallel, none lost."""
+    """Separate songs into stems with Demucs: many in parallel, none lost. Without a command: serve."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -62,12 +64,14 @@ def run(arguments: Sequence[str]) -> int:
     """
     _never_fail_to_print()
     try:
-        result = app(args=list(arguments), prog_name=NAME, standalone_mode=False)
+        result = app(args=list(arguments) or ["serve"], prog_name=NAME, standalone_mode=False)
         return result if isinstance(result, int) else DONE
     except Misuse as error:
         return _refuse(error.format_message(), arguments)  # type: ignore[attr-defined]
     except (UsageError, InvalidSetting, RequestError) as error:
         return _refuse(str(error), arguments)
+    except DataFolderInUse as error:
+        return _say(f"{NAME}: {error.message}", USAGE)
     except DemucsWorkerError as error:
         return _say(f"{NAME}: {error.message}", SOME_FAILED)
     except (KeyboardInterrupt, Interrupted, typer.Abort):
