@@ -12,10 +12,10 @@ import torch
 import yaml
 from demucs.apply import Model, apply_model
 from demucs.hf import load_safetensors_model
+from songs import held_out
 
 from demucs_server_worker.demo.sdr import sdr
 from demucs_server_worker.demo.song import STEMS
-from songs import held_out
 
 HELD_OUT_SEEDS = range(900_000, 900_020)
 """Songs for the published figures; training never sees seeds from 100,000 on."""

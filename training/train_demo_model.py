@@ -13,12 +13,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from demucs.htdemucs import HTDemucs
-
-from demucs_server_worker.demo.song import SAMPLE_RATE, STEMS
 from evaluate_demo_model import score_songs
 from export import write_model
 from fast_istft import TrainedHTDemucs
 from songs import Mixer, write_songs
+
+from demucs_server_worker.demo.song import SAMPLE_RATE, STEMS
 
 SEGMENT = Fraction(3)
 """Seconds of audio that the network sees at once."""
@@ -26,6 +26,9 @@ SEGMENT = Fraction(3)
 NETWORK: dict[str, object] = {
     "sources": list(STEMS),
     "channels": 16,
+    "cac": False,  # magnitudes under the phase of the mix: learned in a third of the steps that complex channels take
+    "wiener_iters": -1,  # no Wiener filter after it
+    "end_iters": -1,
     "context": 1,
     "dconv_mode": 0,
     "bottom_channels": 64,
