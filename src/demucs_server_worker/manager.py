@@ -441,7 +441,7 @@ class WorkerManager:
             return None
         await asyncio.to_thread(publication.publish, outcome.staging, outcome.output_dir, outcome.files)
         await self._on_database_thread(self._queue.published, task.id)
-        self._bus.publish(EventKind.COMPLETED, task=done)
+        self._bus.publish(EventKind.COMPLETED, task=done, worker_id=task.worker_id)
         return None
 
     async def _fail(self, task: Task, error: ErrorInfo) -> None:
@@ -454,7 +454,7 @@ class WorkerManager:
             after = await self._on_database_thread(self._queue.retry_later, task, error, not_before, now)
             kind = EventKind.RETRYING
         if after is not None:
-            self._bus.publish(kind, task=after, error=error)
+            self._bus.publish(kind, task=after, worker_id=task.worker_id, error=error)
             self._wake.set()
 
     # --- what the pool tells ------------------------------------------------------------------------------------------
