@@ -26,7 +26,11 @@ class WorkerState(StrEnum):
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker as the status shows it. `problem` says in words why it does not start, where it does not."""
+    """A worker as the status shows it.
+
+    `compute_seconds` is the time that forward passes of its completed tasks took; `problem` says in words why it does not
+    start, where it does not.
+    """
 
     id: str
     pid: int | None
@@ -37,6 +41,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     tasks_done: int
     restarts: int
     uptime_seconds: float
+    compute_seconds: float = 0.0
     problem: str | None = None
 
 
@@ -70,7 +75,9 @@ class Pool(Protocol):
         """Begin to start the workers; returns at once. `acquire` waits for the first that is ready."""
 
     async def acquire(self) -> str:
-        """Wait for an idle worker, reserve it, and give its id. Fair among waiters; safe to cancel."""
+        """Wait for an idle worker, reserve it, and give its id. Fair among waiters; safe to cancel.
+
+        Of several it is the one that worked last: its memory is warm, and the others' stays small."""
 
     def release(self, worker_id: str) -> None:
         """Give back a worker that was acquired and not used."""
@@ -88,6 +95,10 @@ class Pool(Protocol):
 
         Its `run` then gives `Cancelled`, or `Failed` with `reason`. Returns False when no worker has it.
         """
+
+    def recycle(self, worker_id: str, reason: DemucsWorkerError) -> None:
+        """Replace a worker: kill it at once, without asking, and start a new one. Its job, if it has one, gives
+        `Failed` with `reason`. For one that must not go on for another moment; it says nothing of the job's wish."""
 
     def set_threads(self, threads: int) -> None:
         """Tell every worker to compute with this many threads from now on."""

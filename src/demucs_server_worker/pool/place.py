@@ -73,6 +73,7 @@ class Place:
         clock: monotonic seconds."""
         self.id = config.boot.worker_id
         self.reserved = False
+        self.worked_at = 0.0  # when its last job ended, on `clock`
         self._config = config
         self._on_event = on_event
         self._on_free = on_free
@@ -89,6 +90,7 @@ class Place:
         self._boot_until = 0.0
         self._starts = 0
         self._tasks_done = 0
+        self._compute_seconds = 0.0
 
     # --- what the pool asks -------------------------------------------------------------------------------------------
 
@@ -117,6 +119,7 @@ class Place:
             tasks_done=self._tasks_done,
             restarts=max(self._starts - 1, 0),
             uptime_seconds=self._clock() - process.started_at if process else 0.0,
+            compute_seconds=self._compute_seconds,
             problem=self._problem,
         )
 
@@ -131,6 +134,13 @@ class Place:
         if (job := self._job) is not None:
             job.ask_to_stop(reason)
             await asyncio.wait({job.ended})
+
+    def recycle(self, reason: DemucsWorkerError) -> None:
+        """Kill the worker without asking, so that a new one takes its place; its job fails with `reason`."""
+        if self._job is not None:
+            self._job.ask_to_stop(reason)
+        if self._process is not None:
+            self._process.kill(f"it was replaced: {reason.message}")
 
     def ask_to_stop(self) -> None:
         """Start no worker any more, and ask the one that is there to end. One that is booting cannot hear it."""
@@ -307,11 +317,14 @@ class Place:
                 self._has_worked = True
                 outcome = await attend(process, job, self._clock)
                 self._tasks_done += isinstance(outcome, Completed)
+                if job.done.done():
+                    self._compute_seconds += job.done.result().compute_seconds
                 return outcome
             return process
         finally:
             self._job = None
             self.reserved = False
+            self.worked_at = self._clock()
             job.ended.set_result(None)
             if self._state is WorkerState.BUSY:
                 self._become_idle()
