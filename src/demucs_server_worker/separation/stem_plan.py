@@ -71,12 +71,13 @@ def stem_plan(model_sources: Sequence[str], options: SeparationOptions) -> StemP
         return StemPlan(places, recipes, covers_mix=places == everything)
     rest = _place(model_sources, "residual", REST)
     others = tuple(place for place in everything if place != rest)
+    # other + (mix - sum of all) is the mix minus the others: the model's own estimate of it is not needed
+    places = others if rest in wanted else tuple(sorted(wanted))
     recipes = tuple(
-        # other + (mix - sum of all) is the mix minus the others
-        Recipe(name, (), minus=others) if place == rest else Recipe(name, (place,))
+        Recipe(name, (), minus=tuple(range(len(others)))) if place == rest else Recipe(name, (places.index(place),))
         for name, place in zip(names, wanted, strict=True)
     )
-    return StemPlan(everything, recipes, covers_mix=len(names) == len(everything))
+    return StemPlan(places, recipes, covers_mix=len(names) == len(everything))
 
 
 def _two_stems(model_sources: Sequence[str], options: SeparationOptions) -> StemPlan:
