@@ -24,6 +24,11 @@ class SlidingMix:
         """The position behind the last sample that has come in."""
         return self._base + self._kept.shape[-1]
 
+    @property
+    def held(self) -> int:
+        """The number of samples in memory."""
+        return self._kept.shape[-1]
+
     def has(self, end: int) -> bool:
         """Whether all samples before position `end` have come in, as far as the song has them."""
         return self.end >= min(end, self._length)
@@ -34,11 +39,18 @@ class SlidingMix:
         self._kept = torch.cat([self._kept, normalised], dim=-1)
 
     def window(self, start: int, length: int) -> Tensor:
-        """The samples from `start` on, (channels, length), with silence where the song has none."""
+        """The samples from `start` on, (channels, length), with silence where the song has none.
+
+        Raises:
+            IndexError: when some of them are forgotten, or have not come in yet.
+        """
         left = max(0, -start)
         right = max(0, start + length - self._length)
         first = max(0, start) - self._base
-        inside = self._kept[..., first : first + length - left - right]
+        count = length - left - right
+        if first < 0 or first + count > self._kept.shape[-1]:
+            raise IndexError(f"samples {start} to {start + length}, of {self._base} to {self.end} held")
+        inside = self._kept[..., first : first + count]
         return torch.nn.functional.pad(inside, (left, right))  # (channels, length)
 
     def forget(self, before: int) -> None:
