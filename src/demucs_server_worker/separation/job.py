@@ -90,7 +90,8 @@ class SeparationResult:
         duration_seconds: of the song.
         compute_seconds: that the forward passes took.
         forward_passes: their number.
-        residual_db: energy of mix minus the sum of the stems against the mix, dB; None when they need not add up.
+        residual_db: energy of mix minus the sum of the stems against the mix, dB, before rounding to the file's bits
+            and lossy coding; None when they need not add up.
         gain: applied to all stems.
     """
 

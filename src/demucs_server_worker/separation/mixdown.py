@@ -66,14 +66,18 @@ class Mixdown:
         if self._uses_mix:
             self._mix.push(self._mix_resampler.finish())
         self._write_ready()
-        if (missing := self._length - self._written) > 0:  # two roundings of the length can differ by a sample
+        if (missing := self._length - self._written) > 0:  # the length was rounded on the way to the model's rate
             for fifo in [*self._stems, self._mix]:
                 fifo.push(np.zeros((2, max(0, missing - fifo.length)), np.float32))
             self._write_ready()
 
     @property
     def residual_db(self) -> float | None:
-        """Energy of mix minus the sum of all stems against the mix, dB; None when the stems need not add up to it."""
+        """Energy of mix minus the sum of all stems against the mix, dB; None when the stems need not add up to it.
+
+        Of the stems as they are limited, but before a common gain (which changes mix and sum alike), rounding to the
+        file's bits, and lossy coding.
+        """
         if not self._plan.covers_mix:
             return None
         if self._mix_energy <= 0 or self._missed_energy <= 0:
@@ -87,10 +91,12 @@ class Mixdown:
             return
         parts = [fifo.take(count) for fifo in self._stems]  # (2, count) each
         mix = self._mix.take(count) if self._uses_mix else None
-        stems = [
-            part if mix is None else _with_mix(recipe, part, mix)
-            for recipe, part in zip(self._plan.recipes, parts, strict=True)
-        ]
+        stems = self._sinks.limited(
+            [
+                part if mix is None else _with_mix(recipe, part, mix)
+                for recipe, part in zip(self._plan.recipes, parts, strict=True)
+            ]
+        )
         if mix is not None and self._plan.covers_mix:
             self._measure(mix, stems)
         self._sinks.write(stems)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from demucs_server_worker.errors import NoAudio
 from demucs_server_worker.separation.decode import Source
+from demucs_server_worker.separation.opening import open_file
 from demucs_server_worker.separation.resample import Resampler
 
 # Demucs adds it to the standard deviation, so that silence is not divided by zero (demucs 4.1, `demucs/api.py`).
@@ -113,7 +115,12 @@ class FileMark:
     inode: int
 
     @classmethod
-    def of(cls, path: Path) -> FileMark:
-        """The mark of the file at `path` as it is now."""
-        stat = path.stat()
+    def of(cls, path: Path, name: str) -> FileMark:
+        """The mark of the file at `path` as it is now; errors call it `name`.
+
+        Raises:
+            InputError: when it cannot be opened.
+        """
+        with open_file(path, name, None) as file:
+            stat = os.fstat(file.fileno())
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)

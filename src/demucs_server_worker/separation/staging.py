@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from demucs_server_worker.errors import DiskFull, OutputError, OutputNotWritable
@@ -29,7 +30,8 @@ def layout(
 ) -> Layout:
     """Fill the template for each stem, and put the manifest beside them.
 
-    Where songs share a folder (a template without `{track}` in it), the manifest bears the song's name.
+    The manifest stands in the folder that all stems are below. Where songs share that folder (no `{track}` in it), it
+    bears the song's name.
 
     Args:
         names: of the stems.
@@ -46,7 +48,7 @@ def layout(
         )
 
     folders = PurePosixPath(options.filename).parent.parts
-    shared = [part for part in folders if "{stem}" not in part]
+    shared = list(takewhile(lambda part: "{stem}" not in part, folders))
     own_folder = any("{track}" in part for part in shared)
     template = "/".join([*shared, "{stem}.{ext}" if own_folder else "{track}.{stem}.{ext}"])
     stem, _, manifest_ext = MANIFEST.partition(".")
