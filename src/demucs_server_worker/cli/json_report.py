@@ -12,9 +12,10 @@ from demucs_server_worker.cli.batch import Entry, Result, Standing
 from demucs_server_worker.cli.plain_report import QuietReport
 from demucs_server_worker.cli.shapes import error_fields, task_fields
 from demucs_server_worker.events import EventKind
+from demucs_server_worker.task import Stage
 
 PROGRESS_SECONDS = 0.5
-"""The progress of one song is told at most this often."""
+"""The progress of one song is told at most this often, but for a change of its stage."""
 
 
 class JsonReport(QuietReport):
@@ -30,7 +31,7 @@ class JsonReport(QuietReport):
         super().__init__(errors)
         self._out = out or sys.stdout
         self._clock = clock
-        self._told: dict[str, float] = {}
+        self._told: dict[str, tuple[Stage, float]] = {}
 
     def changed(self, entry: Entry, kind: EventKind) -> None:
         """One object, with `event` and the task's fields; a song that never became a task has but its names."""
@@ -57,9 +58,10 @@ class JsonReport(QuietReport):
 
     def _is_time_for(self, entry: Entry) -> bool:
         name, now = str(entry.song.path), self._clock()
-        if now - self._told.get(name, float("-inf")) < PROGRESS_SECONDS:
+        stage, told = self._told.get(name, (None, now))
+        if stage is entry.stage and now - told < PROGRESS_SECONDS:
             return False
-        self._told[name] = now
+        self._told[name] = (entry.stage, now)
         return True
 
 
