@@ -17,6 +17,8 @@ and `separate(files, output_dir)` is the one-line blocking call for scripts.
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -78,3 +80,18 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+class _Package(ModuleType):
+    """`events` is a function of this module, and the name of a submodule: importing that must not hide the function."""
+
+    @property
+    def events(self) -> Any:
+        return __getattr__("events")
+
+    @events.setter
+    def events(self, submodule: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Package

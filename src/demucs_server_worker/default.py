@@ -15,66 +15,137 @@ from demucs_server_worker.settings import Settings, load_settings
 from demucs_server_worker.task import Task
 
 
-class _Default:
-    """The default manager, and the lock that lets only one call start it."""
+class _Life:
+    """The default manager from its start to its end, on the event loop that started it."""
 
-    manager: WorkerManager | None = None
-    starting: asyncio.Lock | None = None
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.manager = WorkerManager()
+        self.ready: asyncio.Future[None] = self.loop.create_future()
+        self.over = asyncio.Event()
+        self.task = self.loop.create_task(self._live(), name="default manager")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the manager can be used: it has started, and its shutdown is not over."""
+        return self.ready.done() and not self.task.done() and not self.over.is_set()
+
+    async def _live(self) -> None:
+        """Start the manager and wait for its end. `asyncio.run` cancels what is left when its main coroutine is done:
+        then a program that forgot `shutdown` does not hang, leaves no worker, and what was running is queued again."""
+        try:
+            await self.manager.start()
+        except Exception as error:
+            self.ready.set_exception(error)
+            return
+        self.ready.set_result(None)
+        try:
+            await self.over.wait()
+        except asyncio.CancelledError:
+            await self.manager.shutdown(0)
+            raise
+
+
+class _Default:
+    life: _Life | None = None
 
 
 async def _started() -> WorkerManager:
-    if _Default.starting is None:
-        _Default.starting = asyncio.Lock()
-    async with _Default.starting:
-        if _Default.manager is None:
-            manager = WorkerManager()
-            await manager.start()
-            _Default.manager = manager
-        return _Default.manager
+    """The default manager; calls that come while it starts wait for it."""
+    life = _Default.life
+    if life is None or life.task.done():
+        life = _Default.life = _Life()
+    elif life.loop is not asyncio.get_running_loop():
+        raise RuntimeError(
+            "The default worker manager belongs to another event loop. Await its shutdown() there before that loop "
+            "ends, or use a WorkerManager with a data_dir of its own."
+        )
+    await asyncio.shield(life.ready)
+    return life.manager
 
 
 async def add_task(request: Mapping[str, Any] | None = None, /, **fields: Any) -> Task:
-    """`WorkerManager.add_task` of the default manager, which this call starts if need be."""
+    """Put a task into the queue of the default manager, which the first call starts with settings from the environment.
+
+    Args:
+        request: the fields as a mapping, instead of or beside keyword arguments.
+        fields: see `WorkerManager.add_task`.
+
+    Returns:
+        The task, which is on disk now.
+
+    Raises:
+        InvalidOption, TaskConflict, QueueFull: see `WorkerManager.add_task`.
+        InvalidSetting, DataFolderInUse, …: the manager cannot start; see `WorkerManager.start`.
+        RuntimeError: it belongs to another event loop.
+    """
     return await (await _started()).add_task(request, **fields)
 
 
 def get_status() -> dict[str, Any]:
-    """`WorkerManager.get_status` of the default manager.
+    """The state of queue, workers and machine, as `WorkerManager.get_status` gives it.
 
     Raises:
-        ShuttingDown: it is not running; the first `add_task` starts it.
+        ShuttingDown: the default manager is not running; the first `add_task` starts it.
     """
     return _running().get_status()
 
 
 async def wait(task_id: str) -> Task:
-    """`WorkerManager.wait` of the default manager."""
+    """Wait until a task of the default manager is completed and its stems are at their place.
+
+    Raises:
+        TaskFailed, TaskCancelled: it ended otherwise.
+        TaskNotFound: there is no such task.
+        ShuttingDown: the manager was stopped before.
+    """
     return await _running(task_id).wait(task_id)
 
 
 async def cancel(task_id: str) -> Task:
-    """`WorkerManager.cancel` of the default manager."""
+    """Cancel a queued or running task of the default manager; returns when its worker is free of it.
+
+    Raises:
+        TaskNotFound: there is no such task.
+        IllegalTransition: it ended already.
+    """
     return await _running(task_id).cancel(task_id)
 
 
 def events(task_id: str | None = None) -> AsyncIterator[Event]:
-    """`WorkerManager.events` of the default manager."""
+    """What happens from now on: to one task, up to its final event, or to all tasks and workers.
+
+    Raises:
+        TaskNotFound: there is no such task.
+        ShuttingDown: the default manager is not running; the first `add_task` starts it.
+    """
     return _running(task_id).events(task_id)
 
 
 async def shutdown(grace_seconds: float | None = None) -> None:
-    """`WorkerManager.shutdown` of the default manager; the next `add_task` starts another."""
-    manager, _Default.manager, _Default.starting = _Default.manager, None, None
-    if manager is not None:
-        await manager.shutdown(grace_seconds)
+    """Stop the default manager, if it runs: running tasks get the grace period, the rest stays queued on disk.
+
+    The next `add_task` starts it again.
+
+    Args:
+        grace_seconds: for running tasks; None takes DEMUCS_WORKER_SHUTDOWN_GRACE.
+    """
+    life = _Default.life
+    if life is not None and not life.task.done():
+        await asyncio.wait({life.ready})
+        if life.is_running:
+            await life.manager.shutdown(grace_seconds)
+        life.over.set()
+        await asyncio.wait({life.task})
 
 
 def _running(task_id: str | None = None) -> WorkerManager:
-    if _Default.manager is None:
-        if task_id is not None:
-            raise TaskNotFound(task_id=task_id)
-        raise ShuttingDown("The default worker manager is not running. Its first add_task starts it.")
-    return _Default.manager
+    life = _Default.life
+    if life is not None and life.is_running:
+        return life.manager
+    if task_id is not None:
+        raise TaskNotFound(task_id=task_id)
+    raise ShuttingDown("The default worker manager is not running. Its first add_task starts it.")
 
 
 def separate(
