@@ -47,6 +47,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         error: why, for `retrying` and `failed`.
         detail: a sentence, for `worker_*` and `health_changed`.
         eta_seconds: for `progress`: seconds until the task is done, once they can be told.
+        peak_memory_bytes: for `completed`: the most memory that its worker was seen with; None if nobody looked.
     """
 
     kind: EventKind
@@ -58,6 +59,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
     detail: str | None = None
     eta_seconds: float | None = None
+    peak_memory_bytes: int | None = None
 
 
 class EventBus:
@@ -79,13 +81,14 @@ class EventBus:
         error: ErrorInfo | None = None,
         detail: str | None = None,
         eta_seconds: float | None = None,
+        peak_memory_bytes: int | None = None,
     ) -> Event:
         """Number the event and hand it to every listener, without waiting for any."""
         self._seq += 1
         event = Event(
             kind=kind, seq=self._seq, at=self._clock(), task_id=task.id if task else None, task=task,
             worker_id=worker_id or (task.worker_id if task else None), error=error, detail=detail,
-            eta_seconds=eta_seconds,
+            eta_seconds=eta_seconds, peak_memory_bytes=peak_memory_bytes,
         )  # fmt: skip
         for callback in self._callbacks:
             callback(event)

@@ -119,6 +119,8 @@ def log_event(event: Event) -> None:
         facts["progress"] = round(event.task.progress, 3)
     if event.error is not None:
         facts |= {"code": event.error.code, "reason": event.error.message}
+    if event.peak_memory_bytes is not None:
+        facts["peak_memory_mb"] = round(event.peak_memory_bytes / 1e6)
     if event.detail is not None:
         facts["detail"] = event.detail
     getattr(log, _LEVEL_OF.get(event.kind, "info"))(event.kind.value, **facts)

@@ -1,9 +1,9 @@
-"""WorkerManager: the public verbs, and the dispatch loop that joins the queue and the pool."""
+"""WorkerManager: the public verbs, and what becomes of each attempt."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import errno
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,40 +12,43 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 import msgspec
-import psutil
 import structlog
 
 from demucs_server_worker import __version__, publication, retry
 from demucs_server_worker.clock import SteadyClock
+from demucs_server_worker.dispatch import Dispatcher
 from demucs_server_worker.errors import (
     DemucsWorkerError,
+    DiskFull,
     ErrorInfo,
     ShuttingDown,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
     WorkerCrashed,
+    WorkerFailure,
 )
 from demucs_server_worker.events import FINAL_KINDS, Event, EventBus, EventKind
 from demucs_server_worker.folder_lock import FolderLock
+from demucs_server_worker.health.monitor import HealthConfig, HealthMonitor
+from demucs_server_worker.health.sampler import SystemSampler
 from demucs_server_worker.live import Live
 from demucs_server_worker.logs import configure_logging, log_event
-from demucs_server_worker.pool.base import Limits, Pool, WorkerEvent
-from demucs_server_worker.pool.local import LocalPool, PoolConfig
+from demucs_server_worker.machine import basics
+from demucs_server_worker.machine.gpus import Gpus
+from demucs_server_worker.pool.base import Pool, WorkerEvent, WorkerInfo
 from demucs_server_worker.queue.reader import Page, TaskReader
 from demucs_server_worker.queue.task_queue import TaskQueue
 from demucs_server_worker.settings import Settings, load_settings
-from demucs_server_worker.sizing import threads_per_worker, worker_count
-from demucs_server_worker.status import Status
+from demucs_server_worker.sizing import threads_per_worker
+from demucs_server_worker.status import status_of
 from demucs_server_worker.submissions import Stored, Submissions
 from demucs_server_worker.task import Cancelled, Completed, Failed, Outcome, Task, TaskRequest, TaskState
-from demucs_server_worker.worker.messages import Progress, Run
+from demucs_server_worker.worker.messages import Progress
+from demucs_server_worker.workforce import CANCEL_GRACE_SECONDS, limits_of, local_pool, run_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-# Between asking a worker to give a task up and killing it. Cancelling takes effect within a segment.
-CANCEL_GRACE_SECONDS = 10.0
 
 _log = structlog.get_logger("demucs_server_worker.manager")
 
@@ -70,36 +73,32 @@ class WorkerManager:
         """
         self.settings = settings if settings is not None and not arguments else _merged(settings, arguments)
         self._clock = SteadyClock()
-        self._status = Status(__version__, self.settings.data_dir)
-        self._cores = _cores()
+        self._cores = basics.cores()
+        self._gpus = Gpus()
         self._bus = EventBus(self._clock)
         self._bus.call(log_event)
-        self._pool = pool or self._local_pool()
+        self._pool = pool or local_pool(self.settings, self._gpus, self._on_worker_event)
         self._database_thread = ThreadPoolExecutor(1, "queue")
         self._running: dict[str, asyncio.Task[None]] = {}
         self._live: dict[str, Live] = {}
-        self._wake = asyncio.Event()
         self._accepting = False
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._stopped: asyncio.Future[None] | None = None
         self._started_at = 0.0
-        self._dispatcher: asyncio.Task[None] | None = None
-        self._claiming: asyncio.Task[None] | None = None
+        self._health = self._monitor()
+        self._dispatcher: Dispatcher | None = None
 
-    def _local_pool(self) -> LocalPool:
-        settings = self.settings
-        memory = psutil.virtual_memory().total
-        size = worker_count(settings.max_workers, cores=self._cores, memory_bytes=memory, gpus=0)
-        config = PoolConfig(
-            size=size,
-            devices=(settings.device,),
-            model=settings.model if settings.preload else None,
-            model_repo=settings.model_repo,
-            precision=settings.precision,
-            threads=threads_per_worker(self._cores, 1),
+    def _monitor(self) -> HealthMonitor:
+        config = HealthConfig(worker_memory=self.settings.worker_memory, max_queued=self.settings.max_queued)
+        return HealthMonitor(
+            config,
+            pool=self._pool,
+            sampler=SystemSampler(self.settings.data_dir, self._gpus),
+            queued=lambda: self._reader.counts().queued,
+            on_change=self._on_health_change,
+            on_look=self._on_look,
         )
-        return LocalPool(config, self._on_worker_event)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -132,11 +131,16 @@ class WorkerManager:
             self._submissions = Submissions(self._put_all)
             await self._recover()
             await self._pool.start()
+            await self._health.start()
         except BaseException:
             self._lock.release()
             raise
         self._accepting = True
-        self._dispatcher = asyncio.create_task(self._dispatch(), name="dispatcher")
+        self._dispatcher = Dispatcher(
+            queue=self._queue, on_queue_thread=self._on_database_thread, pool=self._pool, health=self._health,
+            clock=self._clock, begin=self._begin,
+        )  # fmt: skip
+        self._dispatcher.start()
 
     async def _recover(self) -> None:
         """Complete what was committed and not published, discard what was half written, requeue what was running."""
@@ -170,17 +174,14 @@ class WorkerManager:
         await asyncio.shield(self._stopped)
 
     async def _shut_down(self, grace_seconds: float | None) -> None:
-        self._wake.set()
         if self._dispatcher is None:
             return
-        self._dispatcher.cancel()
-        await asyncio.wait({self._dispatcher})
-        if self._claiming is not None:
-            await asyncio.wait({self._claiming})
+        await self._dispatcher.stop()
         await self._drain(self.settings.shutdown_grace if grace_seconds is None else grace_seconds)
         await self._stop_pool()
         if self._running:
             await asyncio.wait(self._running.values())
+        await self._health.stop()
         self._bus.close()
         self._reader.close()
         await self._on_database_thread(self._queue.close)
@@ -229,7 +230,7 @@ class WorkerManager:
         task, created = await self._submissions.put(TaskRequest.parse(values))
         if created:
             self._bus.publish(EventKind.QUEUED, task=task)
-            self._wake.set()
+            self._wake()
         return task
 
     async def _put_all(self, requests: Sequence[TaskRequest]) -> list[Stored]:
@@ -260,10 +261,19 @@ class WorkerManager:
 
     def get_status(self) -> dict[str, Any]:
         """The state of queue, workers and machine, as a plain dict ready for JSON."""
-        uptime = time.monotonic() - self._started_at if self._started_at else 0.0
-        return self._status.snapshot(
-            accepting=self._accepting, uptime_seconds=uptime, counts=self._reader.counts(), workers=self._pool.workers()
+        return status_of(
+            version=__version__,
+            accepting=self._accepting,
+            uptime_seconds=time.monotonic() - self._started_at if self._started_at else 0.0,
+            counts=self._reader.counts(),
+            workers=self._pool.workers(),
+            sample=self._health.latest,
+            problems=self._health.problems,
         )
+
+    def workers(self) -> list[WorkerInfo]:
+        """The workers as the pool knows them, by id."""
+        return self._pool.workers()
 
     async def wait(self, task_id: str) -> Task:
         """Wait until the task is completed and its stems are at their place.
@@ -333,41 +343,15 @@ class WorkerManager:
             raise ShuttingDown
         task = await self._on_database_thread(self._queue.revive, task_id)
         self._bus.publish(EventKind.QUEUED, task=task)
-        self._wake.set()
+        self._wake()
         return task
 
-    # --- the dispatch loop --------------------------------------------------------------------------------------------
+    # --- an attempt ---------------------------------------------------------------------------------------------------
 
-    async def _dispatch(self) -> None:
-        """Whenever a task is due and a worker is free: claim the one for the other."""
-        while not self._stopping.is_set():
-            await self._until_due()
-            worker_id = await self._pool.acquire()
-            # A shutdown cancels this loop, and must not lose a task between its claim and its attempt.
-            self._claiming = asyncio.create_task(self._claim(worker_id), name="claim")
-            await asyncio.shield(self._claiming)
-
-    async def _claim(self, worker_id: str) -> None:
-        task = await self._on_database_thread(self._queue.claim, worker_id, self._clock())
-        if task is None:
-            self._pool.release(worker_id)
-        elif self._stopping.is_set():
-            await self._on_database_thread(self._queue.requeue, task)
-        else:
-            self._running[task.id] = asyncio.create_task(self._attempt(task, worker_id), name=f"task {task.id}")
-
-    async def _until_due(self) -> None:
-        while True:
-            self._wake.clear()
-            now = self._clock()
-            if await self._on_database_thread(self._queue.peek, now) is not None:
-                return
-            due = await self._on_database_thread(self._queue.next_due, now)
-            try:
-                async with asyncio.timeout(None if due is None else max(0.0, due - now)):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+    def _begin(self, task: Task, worker_id: str) -> None:
+        """A worker gets the task that was claimed for it. Counted at once, so that the next task finds it counted."""
+        self._health.begin(task, worker_id)
+        self._running[task.id] = asyncio.create_task(self._attempt(task, worker_id), name=f"task {task.id}")
 
     async def _attempt(self, task: Task, worker_id: str) -> None:
         """One attempt of a task on one worker, from its first event to its last."""
@@ -375,9 +359,9 @@ class WorkerManager:
         self._share_cores()
         self._bus.publish(EventKind.STARTED, task=task, worker_id=worker_id)
         staging = publication.staging_path(task.request.output_dir, task.id, task.claim)
+        outcome: Outcome | None = None
         try:
-            self._journal.open(task.id, task.claim, staging)
-            outcome = await self._pool.run(worker_id, self._job(task, staging), self._limits, self._on_progress)
+            outcome = await self._work(task, worker_id, staging)
             await self._settle(task, outcome, staging)
             self._journal.close(task.id, task.claim)
         except asyncio.CancelledError:
@@ -388,32 +372,20 @@ class WorkerManager:
             # The database refused: the task stays running there, and the next start requeues it.
             _log.exception("the outcome could not be stored", task=task.id, attempt=task.attempt, worker=worker_id)
         finally:
+            self._health.end(task.id, completed=isinstance(outcome, Completed))
             del self._live[task.id], self._running[task.id]
             self._share_cores()
+            self._wake()
 
-    def _job(self, task: Task, staging: Path) -> Run:
-        request = task.request
-        return Run(
-            task_id=task.id,
-            attempt=task.attempt,
-            claim=task.claim,
-            input_path=request.input_path,
-            input_name=request.input_name,
-            project_name=request.project_name,
-            output_dir=request.output_dir,
-            staging=str(staging),
-            options=request.options,
-            max_duration_seconds=self.settings.max_duration,
-            max_file_bytes=self.settings.max_file_size,
-        )
-
-    @property
-    def _limits(self) -> Limits:
-        return Limits(
-            timeout_seconds=self.settings.task_timeout_seconds,
-            stall_seconds=self.settings.stall_timeout,
-            grace_seconds=CANCEL_GRACE_SECONDS,
-        )
+    async def _work(self, task: Task, worker_id: str, staging: Path) -> Outcome:
+        try:
+            self._journal.open(task.id, task.claim, staging)
+        except OSError as error:
+            self._pool.release(worker_id)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            return Failed(error=(DiskFull(path=error.filename) if full else WorkerFailure(detail=f"{error}.")).info)
+        run, limits = run_of(task, staging, self.settings), limits_of(self.settings)
+        return await self._pool.run(worker_id, run, limits, self._on_progress)
 
     async def _settle(self, task: Task, outcome: Outcome, staging: Path) -> None:
         """Store the outcome, unless the task is no longer this attempt's; then tell everyone."""
@@ -441,7 +413,8 @@ class WorkerManager:
             return None
         await asyncio.to_thread(publication.publish, outcome.staging, outcome.output_dir, outcome.files)
         await self._on_database_thread(self._queue.published, task.id)
-        self._bus.publish(EventKind.COMPLETED, task=done, worker_id=task.worker_id)
+        peak = self._health.peak(task.id)
+        self._bus.publish(EventKind.COMPLETED, task=done, worker_id=task.worker_id, peak_memory_bytes=peak)
         return None
 
     async def _fail(self, task: Task, error: ErrorInfo) -> None:
@@ -455,7 +428,7 @@ class WorkerManager:
             kind = EventKind.RETRYING
         if after is not None:
             self._bus.publish(kind, task=after, worker_id=task.worker_id, error=error)
-            self._wake.set()
+            self._wake()
 
     # --- what the pool tells ------------------------------------------------------------------------------------------
 
@@ -467,6 +440,18 @@ class WorkerManager:
 
     def _on_worker_event(self, event: WorkerEvent) -> None:
         self._bus.publish(EventKind(event.kind), worker_id=event.worker_id, detail=event.detail)
+        self._health.nudge()
+
+    def _on_health_change(self, problems: str) -> None:
+        self._bus.publish(EventKind.HEALTH_CHANGED, detail=problems)
+
+    def _on_look(self) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.consider_memory()
+
+    def _wake(self) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.wake()
 
     def _share_cores(self) -> None:
         """Give every worker its share of the cores: all to one that works alone."""
@@ -484,8 +469,3 @@ class WorkerManager:
 def _merged(settings: Settings | None, arguments: Mapping[str, Any]) -> Settings:
     given = settings.model_dump(include=settings.model_fields_set) if settings is not None else {}
     return load_settings(**{**given, **arguments})
-
-
-def _cores() -> int:
-    """Cores that this process may use; a container's share may be less than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""How many workers, with how many threads each. Pure arithmetic over what the machine has."""
+"""How many workers, on which devices, with how many threads each. Pure arithmetic over what the machine has."""
 
 from __future__ import annotations
 
@@ -22,6 +22,28 @@ def worker_count(wanted: int | str, *, cores: int, memory_bytes: int, gpus: int)
         return wanted
     by_compute = gpus if gpus else cores // CORES_PER_WORKER
     return max(1, min(by_compute, memory_bytes // MEMORY_PER_WORKER_BYTES))
+
+
+def usable_gpus(device: str, found: int) -> int:
+    """How many of the `found` GPUs the setting `device` lets workers compute on."""
+    if device in ("auto", "cuda"):
+        return found
+    return min(1, found) if device.startswith("cuda:") else 0
+
+
+def worker_devices(wanted: str, *, gpus: int) -> tuple[str, ...]:
+    """The devices to deal round robin to the workers.
+
+    Args:
+        wanted: the setting: `auto`, `cpu`, `mps`, `cuda` or `cuda:N`.
+        gpus: that torch can compute on.
+
+    Returns:
+        For `auto` and `cuda`: each GPU by its number, where there are any; else what was wanted.
+    """
+    if wanted in ("auto", "cuda") and gpus:
+        return tuple(f"cuda:{index}" for index in range(gpus))
+    return (wanted,)
 
 
 def threads_per_worker(cores: int, busy: int) -> int:

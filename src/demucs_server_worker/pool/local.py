@@ -130,8 +130,8 @@ class LocalPool:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        """Give free workers to those who wait, in the order in which they came."""
-        for place in self._places.values():
+        """Give free workers to those who wait, in the order in which they came; the one that worked last first."""
+        for place in sorted(self._places.values(), key=lambda place: place.worked_at, reverse=True):
             while self._waiters and self._waiters[0].done():
                 self._waiters.popleft()
             if not self._waiters:
@@ -158,6 +158,10 @@ class LocalPool:
                 await place.cancel(reason)
                 return True
         return False
+
+    def recycle(self, worker_id: str, reason: DemucsWorkerError) -> None:
+        """Replace a worker: kill it at once, and start a new one. Its job, if it has one, fails with `reason`."""
+        self._places[worker_id].recycle(reason)
 
     def set_threads(self, threads: int) -> None:
         """Tell every worker to compute with this many threads from now on."""

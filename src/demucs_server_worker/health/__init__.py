@@ -1,0 +1,1 @@
+"""The health of workers and machine: sampled, judged, and acted on."""

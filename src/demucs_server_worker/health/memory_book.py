@@ -1,0 +1,139 @@
+"""Who has how much memory, who will want more, and whether there is enough for one more. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from demucs_server_worker.health.estimate import Estimates, table_estimate
+from demucs_server_worker.health.problems import SHORT_MEMORY_SHARES
+from demucs_server_worker.health.readings import MachineReading, WorkerReading
+from demucs_server_worker.task import Task
+
+# A worker's limit by itself (DEMUCS_WORKER_WORKER_MEMORY=auto) is the larger of these two: so much of its share of the
+# machine, and so many times what its task should take. It is there to catch what runs away; with less, tasks that are
+# merely large would be stopped on machines where they fit as long as fewer run at once.
+AUTO_LIMIT_SHARE = 0.9
+AUTO_LIMIT_TIMES = 3
+# A task's figure says nothing of its model when the worker had grown as large with the task before.
+GROWTH = 1.05
+
+
+@dataclass(frozen=True)
+class Lack:
+    """A task has to wait: bytes that it needs, and bytes that are free beside what running tasks will still take."""
+
+    needed_bytes: int
+    free_bytes: int
+
+
+@dataclass
+class _Entry:
+    task: Task
+    worker_id: str
+    device: str | None
+    first_bytes: int | None
+    peak_bytes: int | None = None
+
+
+class MemoryBook:
+    """The books of one pool."""
+
+    def __init__(self, limit: int | Literal["auto"]) -> None:
+        """Args: limit: of a worker in bytes, or `auto`."""
+        self._limit = limit
+        self._workers = 1
+        self._estimates = Estimates()
+        self._running: dict[str, _Entry] = {}
+        self._readings: Mapping[str, WorkerReading] = {}
+        self._machine = MachineReading()
+
+    # --- what happens ------------------------------------------------------------------------------------------------
+
+    def take(self, readings: Mapping[str, WorkerReading], machine: MachineReading, *, workers: int) -> None:
+        """Enter the latest readings, and how many workers share the machine, those not running counted."""
+        self._readings, self._machine, self._workers = readings, machine, max(1, workers)
+        for entry in self._running.values():
+            if reading := readings.get(entry.worker_id):
+                entry.peak_bytes = max(entry.peak_bytes or 0, reading.rss_bytes)
+
+    def begin(self, task: Task, worker_id: str, device: str | None) -> None:
+        """A worker gets the task now."""
+        reading = self._readings.get(worker_id)
+        self._running[task.id] = _Entry(task, worker_id, device, reading.rss_bytes if reading else None)
+
+    def end(self, task_id: str, *, completed: bool) -> None:
+        """The task's attempt has ended: what it took counts for those like it."""
+        entry = self._running.pop(task_id, None)
+        if entry is None or entry.peak_bytes is None:
+            return
+        peak, options = entry.peak_bytes, entry.task.request.options
+        known = self._estimates.bytes(options, entry.device)
+        if entry.first_bytes is not None and peak <= entry.first_bytes * GROWTH:
+            peak = min(peak, known)
+        # One that broke off may have been short of its peak, but not past it.
+        if completed or peak > known:
+            self._estimates.learn(options, entry.device, peak)
+
+    # --- what is asked -----------------------------------------------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no task runs."""
+        return not self._running
+
+    @property
+    def output_dirs(self) -> set[str]:
+        """The folders that running tasks write to."""
+        return {entry.task.request.output_dir for entry in self._running.values()}
+
+    def peak(self, task_id: str) -> int | None:
+        """The most memory that the worker of a running task was seen with since, in bytes."""
+        entry = self._running.get(task_id)
+        return entry.peak_bytes if entry else None
+
+    def limit(self, task_id: str | None) -> int | None:
+        """The limit of a worker with this task, or with none, in bytes; None when there is nothing to set it by."""
+        entry = self._running.get(task_id) if task_id else None
+        return self._limit_for(table_estimate(entry.task.request.options, entry.device) if entry else 0)
+
+    def _limit_for(self, estimate: int) -> int | None:
+        if self._limit != "auto":
+            return self._limit
+        total = self._machine.memory_total_bytes
+        if total is None:
+            return None
+        usable = int(total * AUTO_LIMIT_SHARE)
+        return min(usable, max(usable // self._workers, estimate * AUTO_LIMIT_TIMES))
+
+    def lack(self, task: Task, worker_id: str, device: str | None) -> Lack | None:
+        """What is missing to start `task` on a worker; None when there is enough, or nobody can tell."""
+        available = self._machine.memory_available_bytes
+        if available is None:
+            return None
+        promised = sum(self._still_to_come(its.task, its.worker_id, its.device) for its in self._running.values())
+        free = max(0, available - promised - self._reserve)
+        needed = self._still_to_come(task, worker_id, device)
+        return Lack(needed, free) if needed > free else None
+
+    def can_never_fit(self, task: Task, device: str | None) -> bool:
+        """Whether a task should take more than the machine has, even alone."""
+        total = self._machine.memory_total_bytes
+        return total is not None and self._total_for(task, device) > total - self._reserve
+
+    @property
+    def _reserve(self) -> int:
+        """What is left alone, so that starting a task does not make the machine short of memory."""
+        return int((self._machine.memory_total_bytes or 0) * SHORT_MEMORY_SHARES[0])
+
+    def _still_to_come(self, task: Task, worker_id: str, device: str | None) -> int:
+        """What a worker will take for a task beyond what it has already."""
+        reading = self._readings.get(worker_id)
+        return max(0, self._total_for(task, device) - (reading.rss_bytes if reading else 0))
+
+    def _total_for(self, task: Task, device: str | None) -> int:
+        """A worker never gets past its limit, whatever its task would take."""
+        estimate = self._estimates.bytes(task.request.options, device)
+        limit = self._limit_for(table_estimate(task.request.options, device))
+        return min(estimate, limit) if limit is not None else estimate

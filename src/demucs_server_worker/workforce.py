@@ -1,0 +1,66 @@
+"""The pool that the settings ask for, on the machine that there is, and what its workers are told of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from demucs_server_worker.machine import basics
+from demucs_server_worker.machine.gpus import Gpus, torch_has_cuda
+from demucs_server_worker.pool.base import Limits, WorkerEvent
+from demucs_server_worker.pool.local import LocalPool, PoolConfig
+from demucs_server_worker.settings import Settings
+from demucs_server_worker.sizing import threads_per_worker, usable_gpus, worker_count, worker_devices
+from demucs_server_worker.task import Task
+from demucs_server_worker.worker.messages import Run
+
+# Between asking a worker to give a task up and killing it. Cancelling takes effect within a segment.
+CANCEL_GRACE_SECONDS = 10.0
+
+
+def local_pool(settings: Settings, gpus: Gpus, on_event: Callable[[WorkerEvent], None]) -> LocalPool:
+    """A pool of processes on this machine.
+
+    Args:
+        settings: how many workers, on which device, with which model.
+        gpus: those that are visible here.
+        on_event: told of each worker's start and death.
+    """
+    cores = basics.cores()
+    usable = usable_gpus(settings.device, len(gpus) if torch_has_cuda() else 0)
+    config = PoolConfig(
+        size=worker_count(settings.max_workers, cores=cores, memory_bytes=basics.memory().total, gpus=usable),
+        devices=worker_devices(settings.device, gpus=usable),
+        model=settings.model if settings.preload else None,
+        model_repo=settings.model_repo,
+        precision=settings.precision,
+        threads=threads_per_worker(cores, 1),
+    )
+    return LocalPool(config, on_event)
+
+
+def run_of(task: Task, staging: Path, settings: Settings) -> Run:
+    """What a worker is told of a task, that it is to write into the folder `staging`."""
+    request = task.request
+    return Run(
+        task_id=task.id,
+        attempt=task.attempt,
+        claim=task.claim,
+        input_path=request.input_path,
+        input_name=request.input_name,
+        project_name=request.project_name,
+        output_dir=request.output_dir,
+        staging=str(staging),
+        options=request.options,
+        max_duration_seconds=settings.max_duration,
+        max_file_bytes=settings.max_file_size,
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """When an attempt is taken from its worker."""
+    return Limits(
+        timeout_seconds=settings.task_timeout_seconds,
+        stall_seconds=settings.stall_timeout,
+        grace_seconds=CANCEL_GRACE_SECONDS,
+    )
