@@ -96,7 +96,10 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(3, ge=1, le=100, description="attempts before a task is failed; a crash counts as one")
     retry_delay: Seconds = Field(
-        5.0, ge=0, description="seconds before the second attempt; doubles with each further one, with jitter"
+        5.0,
+        ge=0,
+        le=600,
+        description="seconds before the second attempt (at most 600); doubles with each further one, with jitter",
     )
     stall_timeout: Seconds = Field(300.0, gt=0, description="seconds without progress before a worker counts as hung")
     shutdown_grace: Seconds = Field(
