@@ -93,7 +93,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("seconds", [0.05, 1.7, 4.0, 9.3])
+@pytest.mark.parametrize("seconds", [0.05, 4.4])
 def test_stems_equal_those_of_demucs(name: str, seconds: float) -> None:
     model, mix = MODELS[name](), song(seconds)
     stems, _ = ours([model], ONES, mix)
@@ -103,14 +103,14 @@ def test_stems_equal_those_of_demucs(name: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_overlap_and_segment_mean_what_they_mean_in_demucs(name: str) -> None:
-    model, mix = MODELS[name](), song(5.1)
+    model, mix = MODELS[name](), song(3.1)
     stems, _ = ours([model], ONES, mix, overlap=0.6, segment=1.5)
     assert snr_db(theirs(model, mix, overlap=0.6, segment=1.5), stems) >= PARITY_DB
 
 
 @pytest.mark.parametrize("name", ["hdemucs", "demucs"])
 def test_a_song_in_one_piece_equals_no_split_of_demucs(name: str) -> None:
-    model, mix = MODELS[name](), song(5.1)
+    model, mix = MODELS[name](), song(2.3)
     stems, passes = ours([model], ONES, mix, split=False)
     assert passes == 1
     assert snr_db(theirs(model, mix, split=False), stems) >= PARITY_DB
@@ -123,14 +123,14 @@ def test_a_transformer_refuses_a_long_song_in_one_piece() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_shifts_drawn_alike_give_the_stems_of_demucs(name: str) -> None:
-    model, mix = MODELS[name](), song(3.3)
+    model, mix = MODELS[name](), song(1.8)
     expected = theirs(model, mix, seed=7, shifts=2)
     stems, _ = ours([model], ONES, mix, seed=7, shifts=2)
     assert snr_db(expected, stems) >= PARITY_DB
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
-    model, mix = model_repo.tiny_htdemucs(), song(3.3)
+    model, mix = model_repo.tiny_htdemucs(), song(1.2)
     first, again, other = (ours([model], ONES, mix, seed=seed, shifts=2)[0] for seed in (1, 1, 2))
     assert first.tobytes() == again.tobytes()
     assert first.tobytes() != other.tobytes()
@@ -139,7 +139,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
 def test_a_weighted_bag_of_different_families_equals_that_of_demucs() -> None:
     modules = [model_repo.tiny_hdemucs(1), model_repo.tiny_demucs(2), model_repo.tiny_htdemucs(3)]
     weights = [[1.0, 0.5, 0.0, 2.0], [0.0, 1.0, 1.0, 1.0], [3.0, 0.0, 1.0, 0.25]]
-    mix = song(9.3)
+    mix = song(4.4)
     expected = theirs(BagOfModels(modules, weights), mix, seed=3, shifts=1)
     stems, _ = ours(modules, weights, mix, seed=3, shifts=1)
     assert snr_db(expected, stems) >= PARITY_DB
@@ -147,7 +147,7 @@ def test_a_weighted_bag_of_different_families_equals_that_of_demucs() -> None:
 
 def test_one_stem_of_a_fine_tuned_bag_runs_one_member_and_is_the_same() -> None:
     modules = [model_repo.tiny_htdemucs(seed) for seed in range(4)]
-    weights, mix = model_repo.FINE_TUNED_WEIGHTS, song(4.9)
+    weights, mix = model_repo.FINE_TUNED_WEIGHTS, song(1.6)
     whole, passes_of_whole = ours(modules, weights, mix, seed=5, shifts=1)
     vocals, passes = ours(modules, weights, mix, seed=5, shifts=1, sources=(3,))
     assert passes * 4 == pytest.approx(passes_of_whole, abs=4)
@@ -155,22 +155,21 @@ def test_one_stem_of_a_fine_tuned_bag_runs_one_member_and_is_the_same() -> None:
 
 
 def test_how_the_song_is_cut_into_blocks_does_not_show() -> None:
-    model, mix = model_repo.tiny_demucs(), song(9.3)
+    model, mix = model_repo.tiny_demucs(), song(4.4)
     coarse, fine = (ours([model], ONES, mix, block=block)[0] for block in (1 << 20, 4_801))
     assert coarse.tobytes() == fine.tobytes()
 
 
-@pytest.mark.parametrize("seconds", [12.5])
-def test_the_published_htdemucs_architecture_equals_demucs(seconds: float) -> None:
-    model, mix = model_repo.htdemucs(), song(seconds)
+def test_the_published_htdemucs_architecture_equals_demucs() -> None:
+    model, mix = model_repo.htdemucs(), song(6.1)
     assert sum(p.numel() for p in model.parameters()) == model_repo.HTDEMUCS_PARAMETERS
     stems, passes = ours([model], ONES, mix)
-    assert passes == 3
+    assert passes == 2
     assert snr_db(theirs(model, mix), stems) >= PARITY_DB
 
 
 def test_the_comparison_can_fail() -> None:
     """A different overlap is a different signal: the bound above is no formality."""
-    model, mix = model_repo.tiny_htdemucs(), song(5.1)
+    model, mix = model_repo.tiny_htdemucs(), song(2.6)
     stems, _ = ours([model], ONES, mix, overlap=0.5)
     assert snr_db(theirs(model, mix), stems) < PARITY_DB
