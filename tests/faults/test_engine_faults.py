@@ -126,6 +126,28 @@ def test_cancelling_takes_effect_within_one_segment(engine: Engine, model: Share
     assert model.passes == 5
 
 
+def test_cancelling_while_the_last_stems_are_encoded(
+    engine: Engine, model: Shares, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is through, and the encoders are not: they stop after the block in hand."""
+    through, flag = threading.Event(), threading.Event()
+    after: list[int] = []
+    model.on_pass = lambda number: through.set() if number == 27 else None
+    write = sinks.Sinks.write
+
+    def wait_then_write(self: sinks.Sinks, stems: list[np.ndarray]) -> None:
+        if not after:
+            assert through.wait(60)
+            flag.set()
+        after.append(1)
+        write(self, stems)
+
+    monkeypatch.setattr("demucs_server_worker.separation.one_song.BLOCKS_BEHIND", 1_000)
+    monkeypatch.setattr(sinks.Sinks, "write", wait_then_write)
+    fails(engine, song, tmp_path / "out", SeparationCancelled, cancelled=flag.is_set)
+    assert len(after) == 1
+
+
 def test_cancelling_while_stems_are_encoded_again(
     engine: Engine, model: Shares, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,10 +40,11 @@ class Engine:
             on_fetch: told of each piece of a model that arrives: file, bytes done, bytes in all or None.
 
         Raises:
-            InvalidOption: for a device that this machine does not have.
+            InvalidOption: for a device that this machine does not have, or a precision that the device does not.
         """
         self._device = resolve_device(device)
-        self._dtype = resolve_precision(precision, self._device)
+        self._precision = precision
+        resolve_precision(precision, self._device)  # a wrong one is an error now, not at the first song
         self._shelf = ModelShelf(model_repo, on_fetch)
         self._threads = threads
         self._use_threads()
@@ -96,10 +97,8 @@ class Engine:
 
     def _device_and_precision(self, options: SeparationOptions) -> tuple[torch.device, torch.dtype]:
         device = self._device if options.device == "auto" else resolve_device(options.device)
-        if options.precision != "auto":
-            return device, resolve_precision(options.precision, device)
-        # The engine's own precision was chosen for its own device.
-        return device, self._dtype if device == self._device else torch.float32
+        precision = self._precision if options.precision == "auto" else options.precision
+        return device, resolve_precision(precision, device)
 
     def _use_threads(self) -> None:
         if self._threads is not None and torch.get_num_threads() != self._threads:

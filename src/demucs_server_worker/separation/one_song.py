@@ -198,6 +198,7 @@ class OneSong:
             self._meter.separated(done, estimator.total_segments)
 
         def consume(item: tuple[str, Block]) -> None:
+            self._check()  # the model may be through, with much left to encode
             kind, block = item
             if kind == "mix":
                 mixdown.push_mix(block)
