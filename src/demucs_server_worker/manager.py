@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 import msgspec
 import structlog
 
-from demucs_server_worker import __version__, publication, retry
+from demucs_server_worker import __version__, publication
 from demucs_server_worker.clock import SteadyClock
 from demucs_server_worker.dispatch import Dispatcher
 from demucs_server_worker.errors import (
@@ -25,7 +25,6 @@ from demucs_server_worker.errors import (
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
-    WorkerCrashed,
     WorkerFailure,
 )
 from demucs_server_worker.events import FINAL_KINDS, Event, EventBus, EventKind
@@ -40,10 +39,11 @@ from demucs_server_worker.pool.base import Pool, WorkerEvent, WorkerInfo
 from demucs_server_worker.queue.reader import Page, TaskReader
 from demucs_server_worker.queue.task_queue import TaskQueue
 from demucs_server_worker.settings import Settings, load_settings
+from demucs_server_worker.settlement import Settlement
 from demucs_server_worker.sizing import threads_per_worker
 from demucs_server_worker.status import status_of
 from demucs_server_worker.submissions import Stored, Submissions
-from demucs_server_worker.task import Cancelled, Completed, Failed, Outcome, Task, TaskRequest, TaskState
+from demucs_server_worker.task import Completed, Failed, Outcome, Task, TaskRequest, TaskState
 from demucs_server_worker.worker.messages import Progress
 from demucs_server_worker.workforce import CANCEL_GRACE_SECONDS, limits_of, local_pool, run_of
 
@@ -129,6 +129,10 @@ class WorkerManager:
             self._queue = await self._on_database_thread(TaskQueue, folder / "queue.db")
             self._reader = TaskReader(folder / "queue.db")
             self._submissions = Submissions(self._put_all)
+            self._settlement = Settlement(
+                queue=self._queue, on_queue_thread=self._on_database_thread, bus=self._bus, clock=self._clock,
+                retry_delay=self.settings.retry_delay, stopping=self._stopping, peak_memory=self._health.peak,
+            )  # fmt: skip
             await self._recover()
             await self._pool.start()
             await self._health.start()
@@ -144,11 +148,17 @@ class WorkerManager:
 
     async def _recover(self) -> None:
         """Complete what was committed and not published, discard what was half written, requeue what was running."""
+        unpublished = set()
         for pending in self._reader.pending_publications():
-            publication.publish(pending.staging, pending.output_dir, pending.files)
-            await self._on_database_thread(self._queue.published, pending.task_id)
-            _log.warning("publication completed after a crash", task=pending.task_id)
-        for staging in self._journal.sweep():
+            try:
+                await asyncio.to_thread(publication.publish, pending.staging, pending.output_dir, pending.files)
+                await self._on_database_thread(self._queue.published, pending.task_id)
+                _log.warning("publication completed after a crash", task=pending.task_id)
+            except DemucsWorkerError as error:
+                # Kept for the next start: a disk may be full, or a volume not be there yet.
+                unpublished.add(Path(pending.staging))
+                _log.error("stems cannot be moved to their place", task=pending.task_id, reason=str(error))
+        for staging in self._journal.sweep(keep=unpublished):
             _log.warning("half-written folder removed after a crash", folder=str(staging))
         for task in await self._on_database_thread(self._queue.recover, self._clock()):
             kind = EventKind.FAILED if task.state is TaskState.FAILED else EventKind.RETRYING
@@ -362,14 +372,14 @@ class WorkerManager:
         outcome: Outcome | None = None
         try:
             outcome = await self._work(task, worker_id, staging)
-            await self._settle(task, outcome, staging)
-            self._journal.close(task.id, task.claim)
+            if await self._settlement.settle(task, outcome, staging):
+                self._journal.close(task.id, task.claim)
         except asyncio.CancelledError:
             # The event loop ends with no shutdown before it. This is carried out even so, and costs no attempt.
             self._database_thread.submit(self._queue.requeue, task)
             raise
         except Exception:
-            # The database refused: the task stays running there, and the next start requeues it.
+            # The database refused to the end: the task stays running there, and the next start requeues it.
             _log.exception("the outcome could not be stored", task=task.id, attempt=task.attempt, worker=worker_id)
         finally:
             self._health.end(task.id, completed=isinstance(outcome, Completed))
@@ -386,49 +396,6 @@ class WorkerManager:
             return Failed(error=(DiskFull(path=error.filename) if full else WorkerFailure(detail=f"{error}.")).info)
         run, limits = run_of(task, staging, self.settings), limits_of(self.settings)
         return await self._pool.run(worker_id, run, limits, self._on_progress)
-
-    async def _settle(self, task: Task, outcome: Outcome, staging: Path) -> None:
-        """Store the outcome, unless the task is no longer this attempt's; then tell everyone."""
-        match outcome:
-            case Completed():
-                await self._complete(task, outcome)
-            case Failed(error=error):
-                await self._fail(task, error)
-            case Cancelled() if self._stopping.is_set():
-                await self._on_database_thread(self._queue.requeue, task)
-            case Cancelled():
-                # A caller's cancel stored it before it asked the worker to stop; anything else is a worker's whim.
-                whim = WorkerCrashed(detail="it gave the task up without being asked to").info
-                await self._fail(task, whim)
-        publication.discard(staging)
-
-    async def _complete(self, task: Task, outcome: Completed) -> None:
-        """Commit, then publish: a crash in between is put right by the next start, and nobody sees half a result."""
-        try:
-            await asyncio.to_thread(publication.prepare, outcome.output_dir, outcome.files)
-        except DemucsWorkerError as error:
-            return await self._fail(task, error.info)
-        done = await self._on_database_thread(self._queue.complete, task, outcome, self._clock())
-        if done is None:
-            return None
-        await asyncio.to_thread(publication.publish, outcome.staging, outcome.output_dir, outcome.files)
-        await self._on_database_thread(self._queue.published, task.id)
-        peak = self._health.peak(task.id)
-        self._bus.publish(EventKind.COMPLETED, task=done, worker_id=task.worker_id, peak_memory_bytes=peak)
-        return None
-
-    async def _fail(self, task: Task, error: ErrorInfo) -> None:
-        now = self._clock()
-        not_before = retry.next_attempt(task, error, now, base_seconds=self.settings.retry_delay)
-        if not_before is None:
-            after = await self._on_database_thread(self._queue.fail, task, error, now)
-            kind = EventKind.FAILED
-        else:
-            after = await self._on_database_thread(self._queue.retry_later, task, error, not_before, now)
-            kind = EventKind.RETRYING
-        if after is not None:
-            self._bus.publish(kind, task=after, worker_id=task.worker_id, error=error)
-            self._wake()
 
     # --- what the pool tells ------------------------------------------------------------------------------------------
 

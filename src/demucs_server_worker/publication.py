@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -77,11 +77,13 @@ class StagingJournal:
         """Forget it: it is published or discarded."""
         self._note(task_id, claim).unlink(missing_ok=True)
 
-    def sweep(self) -> list[Path]:
-        """Discard every folder noted, and forget it; gives those that there were. For the start."""
+    def sweep(self, keep: Collection[Path] = ()) -> list[Path]:
+        """Discard every folder noted but those to keep, and forget it; gives those that there were. For the start."""
         swept = []
         for note in sorted(self._folder.iterdir()):
             staging = Path(note.read_text(encoding="utf-8", errors="surrogateescape"))
+            if staging in keep:
+                continue
             if staging.name.startswith(STAGING_PREFIX) and staging.is_dir():
                 discard(staging)
                 swept.append(staging)

@@ -22,7 +22,7 @@ HEIGHT = {
     "task": 2, "retry": 3, "events": 3, "settings": 3, "clock": 3, "sizing": 3, "machine": 3, "folder_lock": 3,
     "publication": 3, "submissions": 3,
     "worker.messages": 4, "live": 5, "logs": 5,
-    "queue": 5, "pool": 6, "health": 7, "status": 8, "dispatch": 8, "workforce": 8,
+    "queue": 5, "pool": 6, "health": 7, "status": 8, "dispatch": 8, "settlement": 8, "workforce": 8,
     "manager": 9,
     "default": 10,
     "cli": 11, "server": 11, "__main__": 12,

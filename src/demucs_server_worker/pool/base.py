@@ -28,8 +28,8 @@ class WorkerState(StrEnum):
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A worker as the status shows it.
 
-    `compute_seconds` is the time that forward passes of its completed tasks took; `problem` says in words why it does not
-    start, where it does not.
+    `compute_seconds` is the time that forward passes of its completed tasks took; `problem` says in words why it does
+    not start, where it does not.
     """
 
     id: str

@@ -1,8 +1,8 @@
 """The messages between the pool and a worker: typed, one JSON object a line.
 
 Down the worker's standard input go `Boot` (first and once), `Run`, `Cancel`, `Threads` and `Stop`; up its protocol
-pipe come `Ready` or `BootFailed`, then `Heartbeat`, `Progress` and `Done`, and `Fetching` at any time. The end of standard input means that the
-parent is gone: the worker ends at once.
+pipe come `Ready` or `BootFailed`, then `Heartbeat`, `Progress` and `Done`, and `Fetching` at any time. The end of
+standard input means that the parent is gone: the worker ends at once.
 """
 
 from __future__ import annotations
