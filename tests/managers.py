@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,16 +31,20 @@ def run(scene: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(limited())
 
 
-def manager(folder: Path, *, workers: int = 1, **settings: Any) -> WorkerManager:
-    """A manager with its data in `folder`, and scripted workers: a task's `input_name` says what they do with it."""
+def manager(
+    folder: Path, *, workers: int = 1, start: str = "well", sample_seconds: float = 2.0, **settings: Any
+) -> WorkerManager:
+    """A manager with its data in `folder`, and scripted workers that start as `start` says: a task's `input_name` says
+    what they do with it. It looks at the health every `sample_seconds`."""
     values: dict[str, Any] = {"data_dir": folder / "data", "max_workers": workers, "retry_delay": 0, **settings}
     pool_holder: list[WorkerManager] = []
     pool = LocalPool(
-        PoolConfig(size=workers, command=scripted(), first_delay_seconds=0.01),
+        PoolConfig(size=workers, command=scripted(start), first_delay_seconds=0.01),
         lambda event: pool_holder[0]._on_worker_event(event),
     )
     made = WorkerManager(load_settings(**values), pool=pool)
     pool_holder.append(made)
+    made._health._config = dataclasses.replace(made._health._config, sample_seconds=sample_seconds)
     return made
 
 

@@ -87,6 +87,12 @@ class ScriptedEngine:
                 _forever(lambda: False)
             case "wait":
                 _forever(cancelled)
+            case "grow":
+                ballast = b"x" * int(detail)
+                _forever(cancelled)
+                del ballast
+            case "keep":
+                self._ballast = b"x" * int(detail)
             case "ignore":
                 _forever(lambda: False)
             case "finish-when-cancelled":

@@ -22,6 +22,7 @@ from demucs_server_worker.errors import (
 from demucs_server_worker.events import EventKind
 from demucs_server_worker.task import TaskState
 from tests.managers import add, heard, left_behind, manager, run, until
+from tests.pool_conformance import eventually
 
 
 def test_a_task_goes_from_the_queue_to_published_stems(tmp_path: Path) -> None:
@@ -314,6 +315,7 @@ def test_the_status_has_its_shape_and_is_json(tmp_path: Path) -> None:
             await add(m, tmp_path, "wait")
             await until(m, EventKind.STARTED)
             await add(m, tmp_path, "succeed", priority="low")
+            await eventually(lambda: all(worker["rss_bytes"] for worker in m.get_status()["workers"]))
             status = json.loads(json.dumps(m.get_status()))
         assert status["accepting"] is True
         assert status["queue"] == {"queued": 1, "running": 2, "by_priority": {"high": 0, "normal": 0, "low": 1}}

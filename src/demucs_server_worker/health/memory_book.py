@@ -48,6 +48,7 @@ class MemoryBook:
         self._running: dict[str, _Entry] = {}
         self._readings: Mapping[str, WorkerReading] = {}
         self._machine = MachineReading()
+        self._most_bytes = 0  # that there was for workers at any time, what they had themselves included
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
@@ -57,6 +58,9 @@ class MemoryBook:
         for entry in self._running.values():
             if reading := readings.get(entry.worker_id):
                 entry.peak_bytes = max(entry.peak_bytes or 0, reading.rss_bytes)
+        if machine.memory_available_bytes is not None:
+            own = sum(reading.rss_bytes for reading in readings.values())
+            self._most_bytes = max(self._most_bytes, machine.memory_available_bytes + own)
 
     def begin(self, task: Task, worker_id: str, device: str | None) -> None:
         """A worker gets the task now."""
@@ -118,9 +122,8 @@ class MemoryBook:
         return Lack(needed, free) if needed > free else None
 
     def can_never_fit(self, task: Task, device: str | None) -> bool:
-        """Whether a task should take more than the machine has, even alone."""
-        total = self._machine.memory_total_bytes
-        return total is not None and self._total_for(task, device) > total - self._reserve
+        """Whether a task should take more, even alone, than there ever was for workers: waiting would not help it."""
+        return self._total_for(task, device) > self._most_bytes - self._reserve
 
     @property
     def _reserve(self) -> int:

@@ -16,7 +16,7 @@ import structlog
 from demucs_server_worker.errors import OutOfMemory
 from demucs_server_worker.health.memory_book import MemoryBook
 from demucs_server_worker.health.problems import Announcer, Facts, Judge, Problems
-from demucs_server_worker.health.readings import MachineReading, Sample, gigabytes
+from demucs_server_worker.health.readings import MachineReading, Sample, size_in_words
 from demucs_server_worker.health.sampler import Sampler
 from demucs_server_worker.pool.base import Pool, WorkerInfo, WorkerState
 from demucs_server_worker.task import Task
@@ -167,7 +167,7 @@ class HealthMonitor:
     def admits(self, task: Task | None, worker_id: str) -> bool:
         """Whether there is memory enough to start `task`, the next in the queue, on a worker. None: there is none.
 
-        One that should take more than the machine has is let through once nothing else runs, as waiting cannot help.
+        One that should take more than there ever was is let through once nothing else runs: waiting cannot help it.
         """
         worker = self._worker(worker_id)
         device = worker.device if worker else None
@@ -179,8 +179,8 @@ class HealthMonitor:
             self._warn_of(task, lack.needed_bytes)
             self.no_task_waits()
             return True
-        need = f"about {gigabytes(lack.needed_bytes)} more than its worker has"
-        have = f"{gigabytes(lack.free_bytes)} are to be had beside what running tasks will take"
+        need = f"about {size_in_words(lack.needed_bytes)} more than its worker has"
+        have = f"{size_in_words(lack.free_bytes)} are to be had beside what running tasks will take"
         name = task.request.input_name
         self.report("waiting", f"Task {task.id} ({name}) waits for memory: it needs {need}, and {have}.")
         if self._book.is_idle:
@@ -192,7 +192,7 @@ class HealthMonitor:
             self._warned.add(task.request.options.model)
             _log.warning(
                 "task started although the machine has too little memory for it",
-                task=task.id, model=task.request.options.model, needed=gigabytes(needed_bytes),
+                task=task.id, model=task.request.options.model, needed=size_in_words(needed_bytes),
             )  # fmt: skip
 
     def _free_idle_memory(self, but: str) -> None:
@@ -234,7 +234,7 @@ class HealthMonitor:
             limit = self._book.limit(worker.task_id)
             if reading is None or limit is None or reading.pid != worker.pid or reading.rss_bytes <= limit:
                 continue
-            figures = f"it had {gigabytes(reading.rss_bytes)}, past the {gigabytes(limit)} that a worker may have"
+            figures = f"it had {size_in_words(reading.rss_bytes)}, past the {size_in_words(limit)} that a worker may have"
             if worker.task_id is not None or worker.pid in self._used:
                 self._pool.recycle(worker.id, OutOfMemory(detail=f"{figures}, see DEMUCS_WORKER_WORKER_MEMORY"))
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from demucs_server_worker.health.readings import MachineReading, gigabytes
+from demucs_server_worker.health.readings import MachineReading, size_in_words
 from demucs_server_worker.pool.base import WorkerInfo, WorkerState
 
 # Each pair: where a problem begins, and how far back the figure must go before it is over.
@@ -77,7 +77,7 @@ class Judge:
         total, available = machine.memory_total_bytes, machine.memory_available_bytes
         if not total or available is None or not self._falls_below("memory", available / total, SHORT_MEMORY_SHARES):
             return {}
-        figures = f"{gigabytes(available)} of {gigabytes(total)} are left"
+        figures = f"{size_in_words(available)} of {size_in_words(total)} are left"
         return {"memory": f"The machine is short of memory: {figures}. Lower MAX_WORKERS, or end other programs."}
 
     def _disks(self, machine: MachineReading) -> Problems:
@@ -85,7 +85,7 @@ class Judge:
         disks = {"the data folder": machine.disk_free_bytes, **machine.folders_free_bytes}
         for place, free in disks.items():
             if free is not None and self._falls_below(f"disk {place}", free, FULL_DISK_BYTES):
-                found[f"disk {place}"] = f"The disk of {place} is nearly full: {gigabytes(free)} are left."
+                found[f"disk {place}"] = f"The disk of {place} is nearly full: {size_in_words(free)} are left."
         return found
 
     def _files(self, machine: MachineReading) -> Problems:

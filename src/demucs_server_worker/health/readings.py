@@ -52,6 +52,6 @@ class Sample:
     machine: MachineReading
 
 
-def gigabytes(size_bytes: float) -> str:
-    """A size for people: `1.5 GB`."""
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.0f} MB"
+def size_in_words(size_bytes: float) -> str:
+    """A size for people: `1.5 GB`, `150 MB`."""
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"

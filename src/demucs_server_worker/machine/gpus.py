@@ -49,12 +49,10 @@ class Gpus:
         return tuple(self._read(handle) for handle in self._handles)
 
     def _read(self, handle: Any) -> Gpu:
-        nvml = self._library
-        memory = _told(nvml.nvmlDeviceGetMemoryInfo, handle)
-        rates = _told(nvml.nvmlDeviceGetUtilizationRates, handle)
-        name = _told(nvml.nvmlDeviceGetName, handle)
+        memory = self._ask("MemoryInfo", handle)
+        rates = self._ask("UtilizationRates", handle)
         return Gpu(
-            name=name.decode() if isinstance(name, bytes) else name or "GPU",
+            name=_text(self._ask("Name", handle)) or "GPU",
             memory_total_bytes=int(memory.total) if memory else None,
             memory_used_bytes=int(memory.used) if memory else None,
             utilization_percent=float(rates.gpu) if rates else None,
@@ -64,7 +62,7 @@ class Gpus:
         """The places of the GPUs that CUDA will show, by its rule: the list ends at the first entry that is none."""
         if self._visible is None:
             return list(range(len(handles)))
-        ids = [_text(_told(self._library.nvmlDeviceGetUUID, handle)) for handle in handles]
+        ids = [_text(self._ask("UUID", handle)) for handle in handles]
         shown: list[int] = []
         for entry in filter(None, (part.strip() for part in self._visible.split(","))):
             place = int(entry) if entry.isdigit() else next((i for i, id in enumerate(ids) if id.startswith(entry)), -1)
@@ -72,6 +70,13 @@ class Gpus:
                 break
             shown.append(place)
         return shown
+
+    def _ask(self, what: str, handle: Any) -> Any:
+        try:
+            return getattr(self._library, f"nvmlDeviceGet{what}")(handle)
+        except Exception:
+            # Not every card and driver tells everything.
+            return None
 
 
 def torch_has_cuda() -> bool:
@@ -83,13 +88,6 @@ def torch_has_cuda() -> bool:
         return _CUDA_OF_TORCH.search(Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")) is not None
     except OSError:
         return False
-
-
-def _told(ask: Any, handle: Any) -> Any:
-    try:
-        return ask(handle)
-    except Exception:
-        return None
 
 
 def _text(value: Any) -> str:
