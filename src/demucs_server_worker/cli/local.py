@@ -26,7 +26,8 @@ _NO_LIMITS: dict[str, Any] = {
     "max_queued": 10**9,
 }
 
-_QUIET_EVENTS = frozenset(kind.value for kind in EventKind)
+# What a batch's report tells anyway. What happens to workers and to the machine's health it leaves to the log.
+_TOLD_BY_REPORT = frozenset(kind.value for kind in EventKind) - {EventKind.WORKER_DIED, EventKind.HEALTH_CHANGED}
 
 
 def local_settings(config: Path | None, **flags: Any) -> Settings:
@@ -134,6 +135,6 @@ def _log_to(settings: Settings, stream: Any) -> None:
 
 
 def _leave_out_task_events(logger: Any, method: str, event: Any) -> Any:
-    if event.get("event") in _QUIET_EVENTS:
+    if event.get("event") in _TOLD_BY_REPORT:
         raise structlog.DropEvent
     return event
