@@ -7,7 +7,7 @@ RUN    := $(BIN)/demucs-server-worker
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-slow lint format clean
+.PHONY: help install demo worker worker-dev worker-start worker-test test test-fast test-slow lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,19 @@ install: $(READY)  ## set up .venv
 
 demo: $(READY)  ## separate four songs in parallel and compare the stems with the truth
 	@$(RUN) demo
+
+# exec: make's own child is the server, and signals reach it.
+worker: $(READY)  ## run the server until Ctrl-C; ARGS=… for its flags
+	@exec $(RUN) serve $(ARGS)
+
+worker-dev: $(READY)  ## the same with debug logs, started anew on each change of the source
+	@exec env LOG_LEVEL=$${LOG_LEVEL:-debug} $(RUN) serve --reload $(ARGS)
+
+worker-start: $(READY)  ## the same as in production: JSON logs, as many workers as the machine has room for
+	@exec env MAX_WORKERS=$${MAX_WORKERS:-auto} $(RUN) serve --log-format json $(ARGS)
+
+worker-test: $(READY)  ## the main job once, with checks: a song through a real server, its stems compared with the truth
+	@$(BIN)/python -m pytest -q tests/acceptance/test_main_job.py $(ARGS)
 
 test: $(READY)  ## all tests but the slow ones
 	@$(BIN)/python -m pytest -q -m 'not slow' $(ARGS)
