@@ -22,7 +22,6 @@ from demucs_server_worker.events import EventKind
 from demucs_server_worker.logs import adopt_library_logs, configure_logging
 from tests.managers import add, heard, manager, run, until
 
-
 # Time for heartbeats, for samples of health and for looks at the queue.
 IDLE_SECONDS = 2.5
 
