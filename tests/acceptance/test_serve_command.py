@@ -15,7 +15,7 @@ from tests.servers import Server, enqueue, noise, stored, until_gone, until_stat
 
 # Long enough to be caught while it runs, whatever the machine.
 LONG_SECONDS = 1_200.0
-MEDIUM_SECONDS = 40.0
+MEDIUM_SECONDS = 12.0
 SHORT_SECONDS = 2.0
 
 

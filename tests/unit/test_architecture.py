@@ -24,7 +24,7 @@ HEIGHT = {
     "worker.messages": 4, "live": 5, "logs": 5,
     "queue": 5, "pool": 6, "health": 7, "status": 8, "dispatch": 8, "settlement": 8, "workforce": 8,
     "manager": 9,
-    "default": 10,
+    "default": 10, "doctor": 10,
     "cli": 11, "server": 11, "__main__": 12,
     "": 12,
     "separation": 2, "worker": 5,

@@ -13,6 +13,8 @@ import typer
 from demucs_server_worker import __version__
 from demucs_server_worker.cli.demo import EPILOG as DEMO_EPILOG
 from demucs_server_worker.cli.demo import demo
+from demucs_server_worker.cli.doctor import EPILOG as DOCTOR_EPILOG
+from demucs_server_worker.cli.doctor import doctor
 from demucs_server_worker.cli.exits import DONE, INTERRUPTED, SOME_FAILED, USAGE, Interrupted, Misuse, UsageError
 from demucs_server_worker.cli.models import EPILOG as MODELS_EPILOG
 from demucs_server_worker.cli.models import models
@@ -36,6 +38,7 @@ app.command(epilog=SERVE_EPILOG)(serve)
 app.command(epilog=SEPARATE_EPILOG)(separate)
 app.command(epilog=DEMO_EPILOG)(demo)
 app.command(epilog=MODELS_EPILOG)(models)
+app.command(epilog=DOCTOR_EPILOG)(doctor)
 
 
 def _show_version(wanted: bool) -> None:
