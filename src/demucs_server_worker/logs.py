@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import structlog
 
 from demucs_server_worker.events import Event, EventKind
+from demucs_server_worker.task import Task
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -112,7 +113,7 @@ def log_event(event: Event) -> None:
     if event.task is not None:
         facts["task"] = event.task.id
         facts["name"] = event.task.request.input_name
-        facts["attempt"] = event.task.attempt
+        facts["attempt"] = _attempt(event.task, event.kind)
     if event.worker_id is not None:
         facts["worker"] = event.worker_id
     if event.kind is EventKind.PROGRESS and event.task is not None:
@@ -124,3 +125,8 @@ def log_event(event: Event) -> None:
     if event.detail is not None:
         facts["detail"] = event.detail
     getattr(log, _LEVEL_OF.get(event.kind, "info"))(event.kind.value, **facts)
+
+
+def _attempt(task: Task, kind: EventKind) -> int:
+    """The attempt that the line is about: for a retry the one that ended, which the task has left behind."""
+    return task.history[-1].number if kind is EventKind.RETRYING and task.history else task.attempt

@@ -84,7 +84,8 @@ def test_a_failure_that_is_a_surprise_says_where_it_came_from(tmp_path: Path) ->
     printed = [line for line in log if line["event"].startswith("Traceback")]
     assert [line["attempt"] for line in printed] == [1, 2]
     assert any("ValueError: that is a surprise" in line["event"] for line in log)
-    assert [line["event"] for line in log if line["event"] in ("retrying", "failed")] == ["retrying", "failed"]
+    ends = [line for line in log if line["event"] in ("retrying", "failed")]
+    assert [(line["event"], line["attempt"]) for line in ends] == [("retrying", 1), ("failed", 2)]
 
 
 def test_an_idle_manager_says_nothing(tmp_path: Path) -> None:
