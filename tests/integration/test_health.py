@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from demucs_server_worker import dispatch
 from demucs_server_worker.errors import TaskFailed
 from demucs_server_worker.events import EventKind
 from demucs_server_worker.machine import basics
 from demucs_server_worker.manager import WorkerManager
+from demucs_server_worker.pool.backoff import Backoff
 from demucs_server_worker.task import TaskState
 from tests.managers import add, heard, left_behind, manager, run, until
 from tests.pool_conformance import eventually
@@ -187,10 +189,34 @@ def test_a_completed_task_says_how_much_memory_its_worker_took(tmp_path: Path) -
     run(scene())
 
 
+def test_the_loop_that_starts_tasks_outlives_what_goes_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "Backoff", lambda: Backoff(first_seconds=0.01, longest_seconds=0.01))
+
+    async def scene() -> None:
+        async with manager(tmp_path) as m, heard(m) as events:
+            claim = m._queue.claim
+
+            def refuse(*_: object) -> None:
+                raise OSError(24, "Too many open files")
+
+            m._queue.claim = refuse  # type: ignore[method-assign, assignment]
+            task = await add(m, tmp_path, "succeed")
+            await eventually(lambda: problems(m))
+            assert problems(m) == ["No task can be started: [Errno 24] Too many open files"]
+            m._queue.claim = claim  # type: ignore[method-assign]
+            assert (await m.wait(task.id)).attempt == 1
+            await eventually(lambda: not problems(m))
+        assert [e.detail for e in events if e.kind is EventKind.HEALTH_CHANGED] == [
+            "No task can be started: [Errno 24] Too many open files"
+        ]
+
+    run(scene())
+
+
 def test_an_idle_manager_looks_and_says_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
         async with manager(tmp_path, sample_seconds=0.001) as m, heard(m) as events:
-            await until(m, EventKind.WORKER_STARTED)
+            await eventually(lambda: [e.kind for e in events] == [EventKind.WORKER_STARTED])
             del events[:]
             before = m._health.latest.at
             with capture_logs() as logs:

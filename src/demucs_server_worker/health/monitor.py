@@ -252,4 +252,4 @@ class HealthMonitor:
             )
         )  # fmt: skip
         if self._announcer.has_changed(self._problems, now):
-            self._on_change(" ".join(self._problems.values()) or "All is well again.")
+            self._on_change("; ".join(self._problems.values()) or "All is well again.")
