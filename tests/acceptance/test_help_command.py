@@ -14,7 +14,7 @@ from demucs_server_worker import __version__
 from tests.command import environment, run
 
 
-@pytest.mark.parametrize("command", [(), ("separate",), ("demo",), ("models",)])
+@pytest.mark.parametrize("command", [(), ("serve",), ("separate",), ("demo",), ("models",), ("doctor",)])
 def test_help_goes_to_a_pipe_without_control_characters(tmp_path: Path, command: tuple[str, ...]) -> None:
     ran = run(*command, "--help", cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -33,7 +33,14 @@ def test_the_installed_script_is_the_same_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("--help",), ("models", "--json"), ("separate", "missing.wav", "-n", "demo"), ("separate", "--help")]
+    "command",
+    [
+        ("--help",),
+        ("models", "--json"),
+        ("doctor", "--quick"),
+        ("separate", "missing.wav", "-n", "demo"),
+        ("separate", "--help"),
+    ],
 )
 def test_no_command_loads_what_belongs_in_a_worker(tmp_path: Path, command: tuple[str, ...]) -> None:
     code = (
