@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from demucs_server_worker import manager
 from demucs_server_worker.cli import batch
 from demucs_server_worker.cli.batch import Entry, Order, Result, Standing, separate_songs
 from demucs_server_worker.cli.plain_report import QuietReport
 from demucs_server_worker.cli.songs import Song
 from demucs_server_worker.events import EventKind
-from demucs_server_worker.manager import WorkerManager
 from demucs_server_worker.options import SeparationOptions
 from demucs_server_worker.pool.local import LocalPool, PoolConfig
 from demucs_server_worker.settings import load_settings
@@ -45,12 +45,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def use(start: str = "well", size: int = 1) -> None:
         config = PoolConfig(size=size, first_delay_seconds=0.01, command=scripted(start))
-
-        class ScriptedManager(WorkerManager):
-            def _local_pool(self) -> LocalPool:
-                return LocalPool(config, self._on_worker_event)
-
-        monkeypatch.setattr(batch, "WorkerManager", ScriptedManager)
+        monkeypatch.setattr(manager, "local_pool", lambda settings, gpus, on_event: LocalPool(config, on_event))
 
     return use
 
