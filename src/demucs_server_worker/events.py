@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from enum import StrEnum
+from weakref import WeakSet
 
 import msgspec
 
@@ -69,7 +69,9 @@ class EventBus:
         """Args: clock: gives epoch seconds for `Event.at`."""
         self._clock = clock
         self._seq = 0
-        self._listeners: set[Listener] = set()
+        # Weak: who asks for events and never reads them leaves no backlog behind.
+        self._listeners: WeakSet[Listener] = WeakSet()
+        self._closed = False
         self._callbacks: list[Callable[[Event], None]] = []
 
     def publish(
@@ -100,18 +102,18 @@ class EventBus:
         """Call `callback` for every event from now on, on the publisher's time: it must be quick and not raise."""
         self._callbacks.append(callback)
 
-    @contextmanager
-    def listen(self, task_id: str | None = None) -> Iterator[Listener]:
-        """A listener for the events of one task, or of all; it hears what is published while the block runs."""
+    def listen(self, task_id: str | None = None) -> Listener:
+        """A listener for the events of one task, or of all: it hears what is published from now on, as long as somebody
+        holds it. On a bus that was closed it hears nothing and ends."""
         listener = Listener(task_id)
         self._listeners.add(listener)
-        try:
-            yield listener
-        finally:
-            self._listeners.discard(listener)
+        if self._closed:
+            listener.close()
+        return listener
 
     def close(self) -> None:
         """End every listener's iteration, after what it has not read yet."""
+        self._closed = True
         for listener in self._listeners:
             listener.close()
 
@@ -151,6 +153,18 @@ class Listener:
                 return
             self._news.clear()
             await self._news.wait()
+
+    async def until_final(self) -> AsyncIterator[Event]:
+        """The events up to the first that is a task's last."""
+        async for event in self:
+            yield event
+            if event.kind in FINAL_KINDS:
+                return
+
+
+async def only(event: Event) -> AsyncIterator[Event]:
+    """Just this one."""
+    yield event
 
 
 def _same_progress(old: Event, new: Event) -> bool:

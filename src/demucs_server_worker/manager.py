@@ -27,7 +27,7 @@ from demucs_server_worker.errors import (
     TaskNotFound,
     WorkerFailure,
 )
-from demucs_server_worker.events import FINAL_KINDS, Event, EventBus, EventKind
+from demucs_server_worker.events import Event, EventBus, EventKind, only
 from demucs_server_worker.folder_lock import FolderLock
 from demucs_server_worker.health.monitor import HealthConfig, HealthMonitor
 from demucs_server_worker.health.sampler import SystemSampler
@@ -308,24 +308,22 @@ class WorkerManager:
                 raise TaskCancelled(task_id)
         raise ShuttingDown
 
-    async def events(self, task_id: str | None = None) -> AsyncIterator[Event]:
-        """What happens from now on: to one task, ending after its final event, or to all tasks and workers.
+    def events(self, task_id: str | None = None) -> AsyncIterator[Event]:
+        """What happens from this call on: to one task, ending after its final event, or to all tasks and workers.
 
         A task that is final already gives that one event. A listener that does not read is never waited for.
 
         Raises:
             TaskNotFound: there is no such task.
         """
-        with self._bus.listen(task_id) as listener:
-            if task_id is not None:
-                task = self.get_task(task_id)
-                if task.is_final and task_id not in self._running:
-                    yield Event(kind=EventKind(task.state.value), seq=0, at=self._clock(), task_id=task_id, task=task)
-                    return
-            async for event in listener:
-                yield event
-                if task_id is not None and event.kind in FINAL_KINDS:
-                    return
+        listener = self._bus.listen(task_id)
+        if task_id is None:
+            return aiter(listener)
+        task = self.get_task(task_id)
+        if task.is_final and task_id not in self._running:
+            kind = EventKind(task.state.value)
+            return only(Event(kind=kind, seq=0, at=self._clock(), task_id=task_id, task=task))
+        return listener.until_final()
 
     async def cancel(self, task_id: str) -> Task:
         """Cancel a queued or running task; returns when its worker is free of it.

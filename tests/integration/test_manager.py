@@ -293,6 +293,28 @@ def test_a_bad_request_is_refused_before_it_is_stored(tmp_path: Path) -> None:
     run(scene())
 
 
+def test_a_listener_hears_from_the_moment_it_was_asked_for(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with manager(tmp_path) as m:
+            everything = m.events()
+            task = await add(m, tmp_path, "succeed")
+            of_the_task = m.events(task.id)
+            await m.wait(task.id)
+            heard = [event.kind async for event in of_the_task]
+            assert (heard[0], heard[-1]) == (EventKind.STARTED, EventKind.COMPLETED)
+            kinds = set()
+            async for event in everything:
+                kinds.add(event.kind)
+                if event.kind is EventKind.COMPLETED:
+                    break
+            assert {EventKind.QUEUED, EventKind.WORKER_STARTED, EventKind.STARTED} <= kinds
+            with pytest.raises(TaskNotFound):
+                m.events("no-such-task")
+        assert [event async for event in m.events()] == []  # nothing happens any more, and nobody waits for it
+
+    run(scene())
+
+
 def test_a_listener_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
     async def scene() -> None:
         async with manager(tmp_path) as m:
