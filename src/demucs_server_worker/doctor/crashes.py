@@ -54,6 +54,12 @@ def check_memory(settings: Settings, workers: int, bytes_a_worker: int, memory: 
     return fine(_HERE, "memory", found)
 
 
+def check_logs(settings: Settings) -> Check:
+    """Where a worker's last words are."""
+    where = "the server's standard error; under systemd: journalctl -u demucs-server-worker"
+    return fine(_HERE, "logs", f"{where}; LOG_LEVEL is {settings.log_level}")
+
+
 def check_sizes(settings: Settings) -> Check:
     """What files are taken at all."""
     size = f"{settings.max_file_size / 1e6:g} MB"

@@ -78,4 +78,5 @@ class _Examination:
         bytes_a_worker = table_estimate(crashes.default_options(self._settings), device)
         yield crashes.check_memory(self._settings, self._workers, bytes_a_worker, self._memory)
         yield crashes.check_sizes(self._settings)
+        yield crashes.check_logs(self._settings)
         yield from crashes.check_queue(self._folder)

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from demucs_server_worker.doctor.check import GIGABYTE, Check, Trouble, fine, gigabytes, warned
+from demucs_server_worker.health.estimate import MODELS
 from demucs_server_worker.settings import Settings
 
-# Models of several networks, each of which a song goes through.
-MEMBERS = {"htdemucs_ft": 4, "mdx": 4, "mdx_extra": 4, "mdx_q": 4, "mdx_extra_q": 4}
 BUSY_LOAD_A_CORE = 1.5
 SWAPPING_BYTES = GIGABYTE // 2
 
@@ -52,8 +51,8 @@ def check_device(settings: Settings, found: Mapping[str, Any] | str, gpus: int) 
         mend = "Set DEMUCS_WORKER_DEVICE to auto."
         yield warned(_HERE, "GPU", f"{gpus} NVIDIA GPU in this machine, and the settings ask for the CPU", mend)
     elif device == "cpu":
-        yield fine(_HERE, "GPU", "none; a CPU takes about as long as the song lasts for htdemucs")
-    members = MEMBERS.get(settings.model, 1)
+        yield fine(_HERE, "GPU", "none that torch could use: the processor computes")
+    members = MODELS[settings.model].members if settings.model in MODELS else 1
     if members > 1:
         mend = "htdemucs is one network; or ask for the stems you need only, which saves networks of htdemucs_ft."
         yield warned(_HERE, "model", f"{settings.model} is {members} networks, one after the other", mend)
