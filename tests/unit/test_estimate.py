@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demucs_server_worker.errors import InputUnreadable
@@ -46,10 +46,11 @@ def noise(length: int) -> np.ndarray:
     return np.random.default_rng(length).standard_normal((2, length)).astype(np.float32)
 
 
+@settings(deadline=None, max_examples=40)
 @given(
-    length=st.integers(1, 900),
+    length=st.integers(1, 700),
     segments=st.lists(st.floats(0.3, 3.0), min_size=1, max_size=3),
-    overlap=st.sampled_from([0.0, 0.25, 0.5, 0.9, 0.99]),
+    overlap=st.sampled_from([0.0, 0.25, 0.5, 0.97]),
     shifts=st.integers(0, 2),
     block=st.integers(1, 500),
     split=st.booleans(),

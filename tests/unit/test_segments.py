@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 from demucs.apply import TensorChunk
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demucs_server_worker.separation.segments import Segment, leads, plan, unsplit
@@ -63,6 +63,7 @@ def test_unsplit_is_one_segment_with_the_silence_before_it() -> None:
     assert only == Segment(start=-7, length=107, window_start=-9, window_length=111, is_last=True)
 
 
+@settings(deadline=None)
 @given(
     length=st.integers(1, 300),
     segment=st.integers(1, 50),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +18,8 @@ from tests.audio_files import tones
 from tests.separations import read
 
 RATE = 8_000
-LENGTH = 200_000  # several blocks of the spool
+LENGTH = 200_000
+BLOCKS_A_STEM = 4  # that it is read back in, when it is encoded again
 
 
 def nothing() -> None:
@@ -122,11 +124,26 @@ def test_without_a_common_gain_no_raw_samples_are_kept(tmp_path: Path, clip_mode
 
 def test_the_encoding_is_told_part_by_part(tmp_path: Path) -> None:
     told: list[float] = []
+    nothing_told, half_told = threading.Event(), threading.Event()
+    blocks: list[int] = []
+
+    def on_encoded(part: float) -> None:
+        told.append(part)
+        nothing_told.set()
+        if part >= 0.5:
+            half_told.set()
+
+    def wait_until_told() -> None:
+        """The first stem waits for the first word, the second for the word that half is done."""
+        blocks.append(1)
+        assert (nothing_told if len(blocks) <= BLOCKS_A_STEM else half_told).wait(60)
+
     target = sinks(tmp_path)
     pushed(target, LOUD, LOUD)
     assert not (tmp_path / "a.wav").exists()  # the first encoding is dropped as soon as it is known to be in vain
-    target.finish(nothing, told.append, jobs=1)
-    assert told[0] == 0.0 and told[-1] == 1.0 and told == sorted(told)
+    target.finish(wait_until_told, on_encoded, jobs=1)
+    assert len(blocks) == 2 * BLOCKS_A_STEM
+    assert told[0] == 0.0 and 0.5 in told and told[-1] == 1.0 and told == sorted(told)
 
 
 def test_stopping_the_encoding_stops_all_of_it(tmp_path: Path) -> None:
@@ -141,7 +158,7 @@ def test_stopping_the_encoding_stops_all_of_it(tmp_path: Path) -> None:
 
     with pytest.raises(SeparationCancelled):
         target.finish(stop, ignore, jobs=1)
-    assert len(asked) == 2  # LENGTH takes four blocks a stem
+    assert len(asked) == 2  # of 2 × BLOCKS_A_STEM
     target.abort()
     assert list(tmp_path.iterdir()) == []
 
