@@ -245,6 +245,49 @@ class PoolConformance:
 
         self.play(scene)
 
+    def test_of_several_idle_workers_the_one_that_worked_last_is_taken(self, tmp_path: Path) -> None:
+        async def scene(running: Running) -> None:
+            await running.idle(0)
+            await running.idle(1)
+            workers = [await running.pool.acquire(), await running.pool.acquire()]
+            for number, worker in enumerate(workers):
+                await running.submit(job("succeed", tmp_path, f"task-{number}"), worker)
+            assert await running.pool.acquire() == workers[1]
+            assert await running.pool.acquire() == workers[0]
+
+        self.play(scene, size=2)
+
+    # --- recycling ----------------------------------------------------------------------------------------------------
+
+    def test_a_busy_worker_that_is_replaced_is_not_asked_and_its_job_fails_with_the_reason(
+        self, tmp_path: Path
+    ) -> None:
+        async def scene(running: Running) -> None:
+            run = job("ignore", tmp_path)
+            task = await running.begin(run, Limits(grace_seconds=600))
+            running.pool.recycle("worker-1", OutOfMemory(detail="9 GB of 8 GB"))
+            outcome = await task
+            assert isinstance(outcome, Failed)
+            assert (outcome.error.code, outcome.error.retryable) == ("out_of_memory", True)
+            assert "9 GB of 8 GB" in outcome.error.message
+            assert not left_behind(run)
+            assert isinstance(await running.run(job("succeed", tmp_path, claim=2)), Completed)
+            assert running.worker().restarts == 1
+
+        self.play(scene)
+
+    def test_an_idle_worker_can_be_replaced(self, tmp_path: Path) -> None:
+        async def scene(running: Running) -> None:
+            await running.run(job("succeed", tmp_path))
+            pid = running.worker().pid
+            running.pool.recycle("worker-1", OutOfMemory(detail="9 GB of 8 GB"))
+            await eventually(lambda: running.worker().state is WorkerState.IDLE and running.worker().pid != pid)
+            [died] = [event for event in running.events if event.kind == "worker_died"]
+            assert (died.pid, "9 GB of 8 GB" in died.detail) == (pid, True)
+            assert isinstance(await running.run(job("succeed", tmp_path, claim=2)), Completed)
+
+        self.play(scene)
+
     # --- deaths -------------------------------------------------------------------------------------------------------
 
     def test_a_worker_that_dies_is_replaced_and_the_job_fails_with_its_last_words(self, tmp_path: Path) -> None:

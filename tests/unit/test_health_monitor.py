@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -316,6 +317,11 @@ def test_the_real_readings_of_a_process_and_this_machine(tmp_path: Path) -> None
         assert first["worker-3"].rss_bytes > 10_000_000
         second, _ = sampler(pids, [])
         assert (second["worker-1"].cpu_percent or 0) >= 0
+        leader = psutil.Process(child.pid)
+        while not leader.children():
+            pass
+        family, _ = sampler(pids, [])
+        assert family["worker-1"].rss_bytes >= leader.memory_info().rss + leader.children()[0].memory_info().rss
         assert machine.memory_total_bytes > machine.memory_available_bytes > 0  # type: ignore[operator]
         assert machine.disk_free_bytes == pytest.approx(
             machine.folders_free_bytes[str(tmp_path / "not" / "there")], rel=0.1

@@ -34,12 +34,13 @@ class ModelMemory:
 
 # Peak resident memory of one forward pass in fp32 with torch 2.13 on two threads, beyond what was there before:
 # HTDemucs 605 MB at 7.8 s; HDemucs 690 MB at 10 s and 2,020 MB at 40 s. Weights in fp32: 42 and 84 million numbers.
+# A worker with `demo`: 270 MB idle, 545 MB at most with a song of a minute.
 _HTDEMUCS = ModelMemory(members=1, weights=168 * _MB, fixed=60 * _MB, per_second=80 * _MB, segment=7.8)
 _HDEMUCS = ModelMemory(members=1, weights=335 * _MB, fixed=250 * _MB, per_second=45 * _MB, segment=44.0)
 _HDEMUCS_BAG = ModelMemory(members=4, weights=335 * _MB, fixed=250 * _MB, per_second=45 * _MB, segment=44.0)
 
 MODELS = {
-    "demo": ModelMemory(members=1, weights=2 * _MB, fixed=40 * _MB, per_second=10 * _MB, segment=7.8),
+    "demo": ModelMemory(members=1, weights=2 * _MB, fixed=80 * _MB, per_second=15 * _MB, segment=7.8),
     "htdemucs": _HTDEMUCS,
     "htdemucs_6s": _HTDEMUCS,
     "htdemucs_ft": ModelMemory(members=4, weights=168 * _MB, fixed=60 * _MB, per_second=80 * _MB, segment=7.8),

@@ -234,7 +234,8 @@ class HealthMonitor:
             limit = self._book.limit(worker.task_id)
             if reading is None or limit is None or reading.pid != worker.pid or reading.rss_bytes <= limit:
                 continue
-            figures = f"it had {size_in_words(reading.rss_bytes)}, past the {size_in_words(limit)} that a worker may have"
+            has, may_have = size_in_words(reading.rss_bytes), size_in_words(limit)
+            figures = f"it had {has}, past the {may_have} that a worker may have"
             if worker.task_id is not None or worker.pid in self._used:
                 self._pool.recycle(worker.id, OutOfMemory(detail=f"{figures}, see DEMUCS_WORKER_WORKER_MEMORY"))
             else:
