@@ -27,7 +27,7 @@ from demucs_server_worker.errors import (
     TaskNotFound,
     WorkerFailure,
 )
-from demucs_server_worker.events import Event, EventBus, EventKind, only
+from demucs_server_worker.events import FINAL_KINDS, Event, EventBus, EventKind, only
 from demucs_server_worker.folder_lock import FolderLock
 from demucs_server_worker.health.monitor import HealthConfig, HealthMonitor
 from demucs_server_worker.health.sampler import SystemSampler
@@ -77,9 +77,12 @@ class WorkerManager:
         self._gpus = Gpus()
         self._bus = EventBus(self._clock)
         self._bus.call(log_event)
+        self._bus.call(self._on_event)
         self._pool = pool or local_pool(self.settings, self._gpus, self._on_worker_event)
         self._database_thread = ThreadPoolExecutor(1, "queue")
         self._running: dict[str, asyncio.Task[None]] = {}
+        # Between the commit of an outcome and its event, a task is final and its listeners have not heard so.
+        self._unannounced: set[str] = set()
         self._live: dict[str, Live] = {}
         self._accepting = False
         self._stopping = asyncio.Event()
@@ -320,7 +323,7 @@ class WorkerManager:
         if task_id is None:
             return aiter(listener)
         task = self.get_task(task_id)
-        if task.is_final and task_id not in self._running:
+        if task.is_final and task_id not in self._unannounced:
             kind = EventKind(task.state.value)
             return only(Event(kind=kind, seq=0, at=self._clock(), task_id=task_id, task=task))
         return listener.until_final()
@@ -359,6 +362,7 @@ class WorkerManager:
     def _begin(self, task: Task, worker_id: str) -> None:
         """A worker gets the task that was claimed for it. Counted at once, so that the next task finds it counted."""
         self._health.begin(task, worker_id)
+        self._unannounced.add(task.id)
         self._running[task.id] = asyncio.create_task(self._attempt(task, worker_id), name=f"task {task.id}")
 
     async def _attempt(self, task: Task, worker_id: str) -> None:
@@ -382,6 +386,7 @@ class WorkerManager:
         finally:
             self._health.end(task.id, completed=isinstance(outcome, Completed))
             del self._live[task.id], self._running[task.id]
+            self._unannounced.discard(task.id)
             self._share_cores()
             self._wake()
 
@@ -406,6 +411,10 @@ class WorkerManager:
     def _on_worker_event(self, event: WorkerEvent) -> None:
         self._bus.publish(EventKind(event.kind), worker_id=event.worker_id, detail=event.detail)
         self._health.nudge()
+
+    def _on_event(self, event: Event) -> None:
+        if event.kind in FINAL_KINDS and event.task_id is not None:
+            self._unannounced.discard(event.task_id)
 
     def _on_health_change(self, problems: str) -> None:
         self._bus.publish(EventKind.HEALTH_CHANGED, detail=problems)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from demucs_server_worker import publication, settlement
 from demucs_server_worker.errors import (
     DataFolderInUse,
     IllegalTransition,
@@ -21,7 +24,7 @@ from demucs_server_worker.errors import (
 )
 from demucs_server_worker.events import EventKind
 from demucs_server_worker.task import TaskState
-from tests.managers import add, heard, left_behind, manager, run, until
+from tests.managers import DEADLINE_SECONDS, add, heard, left_behind, manager, run, until
 from tests.pool_conformance import eventually
 
 
@@ -289,6 +292,34 @@ def test_a_bad_request_is_refused_before_it_is_stored(tmp_path: Path) -> None:
             with pytest.raises(TaskNotFound):
                 await m.wait("no-such-task")
             assert m.list_tasks().tasks == ()
+
+    run(scene())
+
+
+def test_who_waits_after_the_last_event_and_before_the_tidying_up_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tidying, go_on = threading.Event(), threading.Event()
+
+    def slow_discard(staging: Path) -> None:
+        tidying.set()
+        go_on.wait(DEADLINE_SECONDS)
+
+    # Only what comes after the event: publishing tidies up by the same function.
+    verbs = SimpleNamespace(prepare=publication.prepare, publish=publication.publish, discard=slow_discard)
+    monkeypatch.setattr(settlement, "publication", verbs)
+
+    async def scene() -> None:
+        async with manager(tmp_path) as m:
+            for script, state in (("succeed", TaskState.COMPLETED), ("raise unreadable", TaskState.FAILED)):
+                tidying.clear()
+                go_on.clear()
+                task = await add(m, tmp_path, script)
+                async for _ in m.events(task.id):
+                    pass
+                await asyncio.to_thread(tidying.wait, DEADLINE_SECONDS)
+                assert [event.task and event.task.state async for event in m.events(task.id)] == [state]
+                go_on.set()
 
     run(scene())
 
