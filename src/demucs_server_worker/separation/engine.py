@@ -89,10 +89,12 @@ class Engine:
                 raise SeparationCancelled
 
         check()
+        meter = ProgressMeter(on_progress)
+        meter.begin()
         device, dtype = self._device_and_precision(job.options)
         with staged(job.staging, job.output_dir):
             model = self._shelf.take(job.options.model)
-            song = OneSong(job, model, device, dtype, ProgressMeter(on_progress), check, self._use_threads)
+            song = OneSong(job, model, device, dtype, meter, check, self._use_threads)
             return song.separate()
 
     def _device_and_precision(self, options: SeparationOptions) -> tuple[torch.device, torch.dtype]:

@@ -25,6 +25,10 @@ class ProgressMeter:
         self._duration: float | None = None
         self._computing = False
 
+    def begin(self) -> None:
+        """The work on the song begins."""
+        self._tell(0.0, "decoding")
+
     def expect(self, seconds: float | None) -> None:
         """The file says that it is this long; it may be wrong."""
         self._expected = seconds
