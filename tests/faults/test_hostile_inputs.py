@@ -15,7 +15,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from tests.audio_files import ENCODERS, tones, write_coded, write_pcm
 
 from demucs_server_worker.errors import (
     DemucsWorkerError,
@@ -28,6 +27,7 @@ from demucs_server_worker.errors import (
     UnsupportedFormat,
 )
 from demucs_server_worker.separation.decode import open_source
+from tests.audio_files import ENCODERS, tones, write_coded, write_pcm
 
 RATE = 44100
 

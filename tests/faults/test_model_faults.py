@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.fake_hub import COMMIT, FakeHub, broken_off, corrupted
-from tests.model_repo import define_bag, metadata_of, save_bag, save_member, tiny_demucs, tiny_htdemucs
 
 from demucs_server_worker.errors import ModelCorrupt, ModelError, UnknownModel
 from demucs_server_worker.separation.models import load_model
+from tests.fake_hub import COMMIT, FakeHub, broken_off, corrupted
+from tests.model_repo import define_bag, metadata_of, save_bag, save_member, tiny_demucs, tiny_htdemucs
 
 SIGNATURE = "3a000001"
 WEIGHTS = f"{SIGNATURE}.safetensors"

@@ -11,13 +11,13 @@ import huggingface_hub.constants
 import pytest
 import torch
 from demucs.pretrained import get_model
-from tests import model_repo
 from torch import nn
 
 from demucs_server_worker.errors import ModelUnavailable
 from demucs_server_worker.separation.catalogue import locate
 from demucs_server_worker.separation.model_files import hash_file
 from demucs_server_worker.separation.models import LoadedModel, load_model
+from tests import model_repo
 
 TINY = ("tiny_htdemucs", "tiny_hdemucs", "tiny_demucs", "tiny_ft", "tiny_mix", "tiny_twice", "1a000002")
 

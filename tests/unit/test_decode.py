@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.audio_files import tones, write_coded, write_pcm
 
 from demucs_server_worker.separation.decode import SourceInfo, open_source
+from tests.audio_files import tones, write_coded, write_pcm
 
 RATE = 44100
 SAMPLES = 2 * RATE + 17  # no multiple of any codec's frame

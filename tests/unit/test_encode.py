@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from tests.audio_files import tones
 
 from demucs_server_worker.errors import DiskFull, OutputNotWritable
 from demucs_server_worker.options import AudioFormat, SeparationOptions
 from demucs_server_worker.separation import encode
 from demucs_server_worker.separation.decode import open_source
 from demucs_server_worker.separation.encode import kilobits, open_writer, output_rate, vorbis_quality
+from tests.audio_files import tones
 
 RATE = 44100
 FORMATS: tuple[AudioFormat, ...] = ("wav", "flac", "mp3", "m4a", "ogg", "opus")

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.audio_files import tones
 
 from demucs_server_worker.errors import OutputNotWritable
 from demucs_server_worker.options import AudioFormat, SeparationOptions
 from demucs_server_worker.separation.decode import open_source
 from demucs_server_worker.separation.encode import open_writer, output_rate
 from demucs_server_worker.separation.tags import MAX_COVER_BYTES, MAX_TEXT, Tags, clean_text, read_tags, write_tags
+from tests.audio_files import tones
 
 FORMATS: tuple[AudioFormat, ...] = ("wav", "flac", "mp3", "m4a", "ogg", "opus")
 PNG = b"\x89PNG\r\n\x1a\n" + np.random.default_rng(0).bytes(100_000)
