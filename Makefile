@@ -7,7 +7,7 @@ RUN    := $(BIN)/demucs-server-worker
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo worker worker-dev worker-start worker-test test test-fast test-slow lint format clean
+.PHONY: help install demo separate models doctor bench worker worker-dev worker-start worker-test test test-fast test-slow lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,18 @@ install: $(READY)  ## set up .venv
 
 demo: $(READY)  ## separate four songs in parallel and compare the stems with the truth
 	@$(RUN) demo
+
+separate: $(READY)  ## separate your songs: make separate ARGS='"My Song.mp3" -o stems'
+	@$(RUN) separate $(ARGS)
+
+models: $(READY)  ## which models there are and which are on disk; ARGS='--download htdemucs' fetches one
+	@$(RUN) models $(ARGS)
+
+doctor: $(READY)  ## what keeps workers from starting, makes them crash, or makes them slow
+	@$(RUN) doctor $(ARGS)
+
+bench: $(READY)  ## measure what the manager adds to the work itself
+	@$(BIN)/python -m bench.manager $(ARGS)
 
 # exec: make's own child is the server, and signals reach it.
 worker: $(READY)  ## run the server until Ctrl-C; ARGS=… for its flags
