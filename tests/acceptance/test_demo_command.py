@@ -61,3 +61,16 @@ def test_stopping_it_leaves_nothing(tmp_path: Path) -> None:
         assert process.returncode == 130
         assert alive(family) == []
     assert files_below(temporary) == []
+
+
+def test_the_bundled_model_separates_songs_that_no_training_ever_saw(tmp_path: Path) -> None:
+    """The published figures: 20 songs of 10 s. The bounds are what the model is shipped for (docs/demo-model.md)."""
+    ran = run("demo", "--held-out", "--json", cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    told = objects(ran.stdout)
+    assert len([each for each in told if each["event"] == "score"]) == 20
+    median = told[-1]
+    assert median["event"] == "median"
+    for stem in STEMS:
+        assert median["sdr"][stem] >= 5.0
+        assert median["gain"][stem] >= 10.0
