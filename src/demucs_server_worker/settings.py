@@ -116,6 +116,13 @@ class Settings(BaseSettings):
     model_repo: Path | None = Field(None, description="folder of local models; none means those Demucs publishes")
     device: str = Field("auto", description="auto, cpu, mps, cuda or cuda:N")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto, fp32, bf16 or fp16")
+    backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="what runs models: auto (openvino where it is installed and faster), torch or openvino"
+    )
+    cache_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_cache_dir("demucs-server-worker", appauthor=False)),
+        description="folder of models converted for openvino; may be deleted",
+    )
     models: Names = Field(
         (), description="names that HTTP clients may ask for, comma-separated; none means all built-in"
     )

@@ -35,6 +35,8 @@ def local_pool(settings: Settings, gpus: Gpus, on_event: Callable[[WorkerEvent],
         model_repo=settings.model_repo,
         precision=settings.precision,
         threads=threads_per_worker(cores, 1),
+        backend=settings.backend,
+        cache_dir=settings.cache_dir,
     )
     return LocalPool(config, on_event)
 

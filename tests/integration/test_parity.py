@@ -14,6 +14,7 @@ from torch import nn
 
 from demucs_server_worker.errors import InvalidOption
 from demucs_server_worker.options import SeparationOptions
+from demucs_server_worker.separation.backends.torch_backend import TorchBackend
 from demucs_server_worker.separation.estimate import Estimator, Member, SongStats
 from demucs_server_worker.separation.network import ComputeClock, Network
 from demucs_server_worker.separation.scan import STD_FLOOR
@@ -52,7 +53,7 @@ def ours(
     table = torch.tensor(weights)
     shares = (table / table.sum(0))[:, list(sources)]
     members = [
-        Member(i, Network(module, torch.device("cpu"), torch.float32, clock), shares[i])
+        Member(i, Network(module, TorchBackend(module, torch.device("cpu"), torch.float32), clock), shares[i])
         for i, module in enumerate(modules)
         if any(weights[i][k] for k in sources)
     ]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from demucs_server_worker.errors import InvalidOption
-from demucs_server_worker.separation.device import resolve_device, resolve_precision
+from demucs_server_worker.separation.device import has_bf16, multiplies_bf16, resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -57,3 +57,35 @@ def test_fp16_is_for_gpus() -> None:
     assert resolve_precision("fp16", torch.device("cuda")) is torch.float16
     with pytest.raises(InvalidOption, match="fp16 needs a GPU"):
         resolve_precision("fp16", CPU)
+
+
+@pytest.mark.parametrize(
+    ("flags", "native"),
+    [
+        ("fpu avx512f avx512_bf16 avx512vl", True),
+        ("fpu amx_tile amx_bf16 amx_int8", True),
+        ("fp asimd i8mm bf16 dgh", True),
+        ("fpu avx2 avx512f avx512_vnni", False),
+        ("", False),
+    ],
+)
+def test_processors_that_multiply_bf16(flags: str, native: bool) -> None:
+    assert has_bf16(flags) is native
+
+
+@pytest.mark.parametrize(("capability", "native"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_gpus_multiply_bf16_from_ampere_on(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], native: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert multiplies_bf16(torch.device("cuda:0")) is native
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_is_bf16_for_proven_networks_where_the_hardware_has_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr("demucs_server_worker.separation.device.multiplies_bf16", lambda device: native)
+    assert resolve_precision("auto", CPU, proven=True) is dtype
+    assert resolve_precision("auto", CPU) is torch.float32
+    assert resolve_precision("fp32", CPU, proven=True) is torch.float32

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from demucs_server_worker.errors import InputUnreadable
 from demucs_server_worker.options import SeparationOptions
+from demucs_server_worker.separation.backends.torch_backend import TorchBackend
 from demucs_server_worker.separation.estimate import Estimator, Member, SongStats
 from demucs_server_worker.separation.network import Network
 from demucs_server_worker.separation.sliding import SlidingMix
@@ -30,7 +31,7 @@ class Padded(Shares):
 def estimator(length: int, models: list[Shares], seed: int = 0, **options: object) -> Estimator:
     cpu = torch.device("cpu")
     members = [
-        Member(place, Network(model, cpu, torch.float32), torch.full((4,), 1 / len(models)))
+        Member(place, Network(model, TorchBackend(model, cpu, torch.float32)), torch.full((4,), 1 / len(models)))
         for place, model in enumerate(models)
     ]
     chosen = SeparationOptions(**options)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from demucs_server_worker.errors import DemucsWorkerError, ShuttingDown
 from demucs_server_worker.pool.base import Limits, ProgressListener, WorkerEvent, WorkerInfo
@@ -29,6 +30,8 @@ class PoolConfig:
         model_repo: folder of local models, or None for Demucs' own.
         precision: `auto`, `fp32`, `bf16`, `fp16`: for tasks whose options say `auto`.
         threads: compute threads a worker, until `set_threads`.
+        backend: what runs models: `auto`, `torch`, `openvino`.
+        cache_dir: folder of converted models, or None for the user's cache folder.
         ready_seconds: from a worker's start to its readiness, loading a model included; it begins anew with each piece
             of a model that is fetched.
         heartbeat_seconds: how often a worker says that it lives.
@@ -45,6 +48,8 @@ class PoolConfig:
     model_repo: Path | None = None
     precision: str = "auto"
     threads: int = 1
+    backend: Literal["auto", "torch", "openvino"] = "auto"
+    cache_dir: Path | None = None
     ready_seconds: float = 120.0
     heartbeat_seconds: float = 1.0
     silence_seconds: float = 30.0
@@ -93,6 +98,8 @@ class LocalPool:
             device=config.devices[index % len(config.devices)],
             precision=config.precision,
             threads=self._threads,
+            backend=config.backend,
+            cache_dir=str(config.cache_dir) if config.cache_dir else None,
             heartbeat_seconds=config.heartbeat_seconds,
         )
         return PlaceConfig(

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from platformdirs import user_cache_path
 
 from demucs_server_worker.errors import SeparationCancelled
 from demucs_server_worker.options import SeparationOptions
 from demucs_server_worker.separation import hub
+from demucs_server_worker.separation.backends.base import Backend
+from demucs_server_worker.separation.backends.choice import Backends, Wanted
 from demucs_server_worker.separation.device import resolve_device, resolve_precision
 from demucs_server_worker.separation.job import SeparationJob, SeparationProgress, SeparationResult
 from demucs_server_worker.separation.one_song import OneSong
@@ -28,6 +31,8 @@ class Engine:
         precision: str = "auto",
         model_repo: Path | None = None,
         threads: int | None = None,
+        backend: Wanted = "auto",
+        cache_dir: Path | None = None,
         on_fetch: hub.Progress | None = None,
     ) -> None:
         """Choose where to compute.
@@ -37,10 +42,14 @@ class Engine:
             precision: likewise: `auto`, `fp32`, `bf16`, `fp16`.
             model_repo: folder of local models; None for those that Demucs publishes.
             threads: compute threads; None leaves torch's own choice.
-            on_fetch: told of each piece of a model that arrives: file, bytes done, bytes in all or None.
+            backend: `auto` (OpenVINO for the models and devices it was proven on, else torch), `torch`, `openvino`.
+            cache_dir: folder of converted models; None takes the user's cache folder.
+            on_fetch: told of each piece of a model that arrives: file, bytes done, bytes in all or None; and, about
+                twice a second, of a model that is being converted.
 
         Raises:
-            InvalidOption: for a device that this machine does not have, or a precision that the device does not.
+            InvalidOption: for a device that this machine does not have, a precision that the device does not, or a
+                backend that is not installed.
         """
         self._device = resolve_device(device)
         self._precision = precision
@@ -48,6 +57,10 @@ class Engine:
         self._shelf = ModelShelf(model_repo, on_fetch)
         self._threads = threads
         self._use_threads()
+        self._backends = Backends(
+            backend, cache_dir or user_cache_path("demucs-server-worker", appauthor=False),
+            threads=torch.get_num_threads, reload=self._shelf.reload, on_fetch=on_fetch,
+        )  # fmt: skip
 
     @property
     def device(self) -> str:
@@ -60,7 +73,7 @@ class Engine:
         Raises:
             ModelError, UnknownModel: when it cannot be had.
         """
-        self._shelf.take(model)
+        self._backends.preload(self._shelf.take(model), self._device, self._precision)
 
     def set_threads(self, threads: int) -> None:
         """Compute with this many threads from the next segment on. May be called from any thread."""
@@ -91,16 +104,22 @@ class Engine:
         check()
         meter = ProgressMeter(on_progress)
         meter.begin()
-        device, dtype = self._device_and_precision(job.options)
+        device, precision = self._device_and_precision(job.options)
         with staged(job.staging, job.output_dir):
             model = self._shelf.take(job.options.model)
-            song = OneSong(job, model, device, dtype, meter, check, self._use_threads)
+            self._use_threads()
+
+            def backend_of(place: int) -> Backend:
+                return self._backends.of(model, place, device, precision, check)
+
+            song = OneSong(job, model, backend_of, meter, check, self._use_threads)
             return song.separate()
 
-    def _device_and_precision(self, options: SeparationOptions) -> tuple[torch.device, torch.dtype]:
+    def _device_and_precision(self, options: SeparationOptions) -> tuple[torch.device, str]:
         device = self._device if options.device == "auto" else resolve_device(options.device)
         precision = self._precision if options.precision == "auto" else options.precision
-        return device, resolve_precision(precision, device)
+        resolve_precision(precision, device)  # one that the device does not have is an error before the song is read
+        return device, precision
 
     def _use_threads(self) -> None:
         if self._threads is not None and torch.get_num_threads() != self._threads:

@@ -1,4 +1,4 @@
-"""One model of a bag, ready to run: on its device, in its precision, with what it wants to be shown."""
+"""One model of a bag, ready to run: its backend, and what it wants to be shown."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from demucs.htdemucs import HTDemucs
 from torch import Tensor, nn
 
 from demucs_server_worker.errors import InvalidOption
+from demucs_server_worker.separation.backends.base import Backend
 
 
 @dataclass
@@ -26,22 +26,14 @@ class Network:
     """A member of a bag.
 
     Attributes:
-        module: one of Demucs' model classes, in eval mode.
-        device: where it runs.
-        dtype: float32, or the number format of autocast.
+        module: one of Demucs' model classes, asked for its rules only; it may have let go of its weights.
+        backend: runs it.
         clock: counts its forward passes.
     """
 
     module: nn.Module
-    device: torch.device
-    dtype: torch.dtype
+    backend: Backend
     clock: ComputeClock = field(default_factory=ComputeClock)
-
-    def __post_init__(self) -> None:
-        # The fast path of nn.MultiheadAttention builds whole score matrices; the slow one, scaled-dot-product
-        # attention, is faster here and needs less memory (docs/decisions.md).
-        torch.backends.mha.set_fastpath_enabled(False)
-        self.module.to(self.device)
 
     @property
     def _segment(self) -> Any:
@@ -91,12 +83,7 @@ class Network:
             (sources, channels, samples), float32, on the CPU.
         """
         started = time.perf_counter()
-        with torch.inference_mode(), self._autocast():
-            out = self.module(window[None].to(self.device))  # (1, sources, channels, samples)
-            estimate: Tensor = out[0].float().cpu()
+        estimate = self.backend.run(window[None])[0]
         self.clock.seconds += time.perf_counter() - started
         self.clock.passes += 1
         return estimate
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not torch.float32)

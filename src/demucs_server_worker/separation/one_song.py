@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
 from demucs_server_worker.errors import InputUnreadable, ModelError
+from demucs_server_worker.separation.backends.base import Backend
 from demucs_server_worker.separation.beside import Ahead, Behind
 from demucs_server_worker.separation.decode import Source, SourceInfo, open_source
 from demucs_server_worker.separation.encode import output_rate
@@ -60,7 +61,7 @@ class OneSong:
     """One job. `separate` names the steps."""
 
     def __init__(
-        self, job: SeparationJob, model: LoadedModel, device: torch.device, dtype: torch.dtype,
+        self, job: SeparationJob, model: LoadedModel, backend_of: Callable[[int], Backend],
         meter: ProgressMeter, check: Callable[[], None], before_pass: Callable[[], None],
     ) -> None:  # fmt: skip
         """Prepare; nothing is read or written yet.
@@ -68,7 +69,7 @@ class OneSong:
         Args:
             job: the song and what is wanted; its staging folder is there and empty.
             model: to separate with.
-            device, dtype: where and in which precision it runs.
+            backend_of: gives what runs the member at a place of the model's bag.
             meter: is told of the progress.
             check: called between segments and blocks, by several threads; raises to stop.
             before_pass: called before each forward pass.
@@ -76,8 +77,7 @@ class OneSong:
         self._job = job
         self._options = job.options
         self._model = model
-        self._device = device
-        self._dtype = dtype
+        self._backend_of = backend_of
         self._meter = meter
         self._check = check
         self._before_pass = before_pass
@@ -127,7 +127,7 @@ class OneSong:
         shares = (weights / weights.sum(0)).float()
         chosen = []
         for place in plan.members(model.weights):
-            network = Network(model.members[place], self._device, self._dtype, self._clock)
+            network = Network(model.members[place], self._backend_of(place), self._clock)
             network.check_segment(self._options.segment)
             chosen.append(Member(place, network, shares[place]))
         return chosen
@@ -267,6 +267,7 @@ class OneSong:
                 "name": self._model.name,
                 "sha256": self._model.digest,
                 "members_run": [each.place for each in members],
+                "computed_by": [asdict(each.network.backend.computed) for each in members],
             },
             source={
                 "name": self._job.input_name,

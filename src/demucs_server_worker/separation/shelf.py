@@ -33,3 +33,12 @@ class ModelShelf:
             self._kept[name] = load_model(name, self._repo, on_fetch=self._on_fetch)
         self._kept.move_to_end(name)
         return self._kept[name]
+
+    def reload(self, model: LoadedModel) -> LoadedModel:
+        """Load anew a model whose members have let go of their weights.
+
+        Raises:
+            ModelError, UnknownModel, InvalidOption: as `load_model`.
+        """
+        self._kept.pop(model.name, None)
+        return self.take(model.name)

@@ -102,6 +102,8 @@ def real_engine(boot: Boot, on_fetch: FetchListener) -> SeparationEngine:
         precision=boot.precision,
         model_repo=Path(boot.model_repo) if boot.model_repo else None,
         threads=boot.threads,
+        backend=boot.backend,
+        cache_dir=Path(boot.cache_dir) if boot.cache_dir else None,
         on_fetch=on_fetch,
     )
 

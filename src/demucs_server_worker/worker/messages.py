@@ -7,6 +7,8 @@ standard input means that the parent is gone: the worker ends at once.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from demucs_server_worker.errors import ErrorInfo
@@ -24,6 +26,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True, tag="boot"):
         device: `auto`, `cpu`, `mps`, `cuda`, `cuda:N`: for tasks whose options say `auto`.
         precision: likewise.
         threads: compute threads.
+        backend: what runs models: `auto`, `torch` or `openvino`.
+        cache_dir: folder of converted models, or None for the user's cache folder.
         heartbeat_seconds: how often it says that it lives.
     """
 
@@ -33,6 +37,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True, tag="boot"):
     device: str = "auto"
     precision: str = "auto"
     threads: int = 1
+    backend: Literal["auto", "torch", "openvino"] = "auto"
+    cache_dir: str | None = None
     heartbeat_seconds: float = 1.0
 
 
@@ -101,7 +107,10 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
 
 
 class Fetching(msgspec.Struct, frozen=True, kw_only=True, tag="fetching"):
-    """A model's file is on its way from the internet: no deadline of booting and no stall while pieces arrive."""
+    """A model's file is on its way: no deadline of booting and no stall while pieces arrive.
+
+    It comes from the internet, or is being converted for a backend; then `bytes_done` is the seconds that has taken.
+    """
 
     file: str
     bytes_done: int

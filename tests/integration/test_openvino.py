@@ -1,0 +1,222 @@
+"""OpenVINO against torch on the same weights, through the engine and beneath it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from demucs_server_worker.separation.backends import cache
+from demucs_server_worker.separation.backends.cache import ConversionCache
+from demucs_server_worker.separation.backends.choice import Backends, is_proven
+from demucs_server_worker.separation.backends.conversion import CONVERTED, NETWORK, WEIGHTS
+from demucs_server_worker.separation.backends.openvino_backend import ConvertedCore, OpenVinoBackend
+from demucs_server_worker.separation.backends.split import Ends
+from demucs_server_worker.separation.backends.torch_backend import TorchBackend
+from demucs_server_worker.separation.device import multiplies_bf16
+from demucs_server_worker.separation.engine import Engine
+from demucs_server_worker.separation.models import LoadedModel
+from tests import model_repo
+from tests.audio_files import tones, write_pcm
+from tests.conftest import CONVERSIONS
+from tests.conversions import converter_command, loaded, names_in, quiet
+from tests.separations import ratio_db, separate
+
+pytest.importorskip("openvino")
+
+CPU = torch.device("cpu")
+FP32_DB, HALF_DB = 110.0, 40.0
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_repo.make_tiny_repo(tmp_path_factory.mktemp("repo"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the conversions of this module are."""
+    return tmp_path_factory.mktemp("conversions")
+
+
+@pytest.fixture(scope="module")
+def tiny_path(folder: Path) -> Path:
+    """Under the name that `Backends` gives the first member of `conversions.loaded`."""
+    return ConversionCache(folder).take("tiny_htdemucs/0", model_repo.tiny_htdemucs, quiet)
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_path: Path) -> ConvertedCore:
+    return ConvertedCore(tiny_path)
+
+
+def noise(samples: int, batch: int = 1) -> Tensor:
+    """Noise with an offset and a swell, (batch, 2, samples)."""
+    generator = torch.Generator().manual_seed(samples)
+    swell = 0.2 + 0.1 * torch.sin(torch.linspace(0, 9, samples))
+    return torch.randn(batch, 2, samples, generator=generator) * swell + torch.tensor([[0.02], [-0.01]])
+
+
+def of_torch(network: nn.Module, batch: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    return TorchBackend(network, CPU, dtype).run(batch)
+
+
+def snr_db(reference: Tensor, estimate: Tensor) -> float:
+    return ratio_db(reference.numpy(), (reference - estimate).numpy())
+
+
+@pytest.mark.parametrize(("samples", "batch"), [(88_200, 1), (50_001, 1), (300, 1), (88_200, 2)])
+def test_fp32_equals_torch_for_every_length_and_batch(tiny: ConvertedCore, samples: int, batch: int) -> None:
+    network, mix = model_repo.tiny_htdemucs(), noise(samples, batch)
+    found = OpenVinoBackend(Ends(network), tiny, torch.float32, lambda: 1).run(mix)
+    assert found.shape == (batch, 4, 2, samples)
+    assert snr_db(of_torch(network, mix), found) >= FP32_DB
+
+
+def test_another_number_of_threads_counts_from_the_next_pass_on(tiny: ConvertedCore) -> None:
+    network, threads = model_repo.tiny_htdemucs(), [1]
+    backend = OpenVinoBackend(Ends(network), tiny, torch.float32, lambda: threads[0])
+    compiled = []
+    for threads[0] in (1, 2):
+        backend.run(noise(88_200))
+        compiled.append(tiny._request.get_compiled_model())
+    assert [each.get_property("INFERENCE_NUM_THREADS") for each in compiled] == [1, 2]
+
+
+def test_threads_are_not_pinned_to_the_cores_that_other_workers_use_too(tiny: ConvertedCore) -> None:
+    tiny.prepare(torch.float32, 1)
+    assert tiny._request.get_compiled_model().get_property("ENABLE_CPU_PINNING") is False
+
+
+def test_the_engine_separates_with_it_as_with_torch(repo: Path, folder: Path, tmp_path: Path) -> None:
+    song = write_pcm(tmp_path / "song.wav", tones(130_000, 44_100), 44_100, "FLOAT")
+    stems = {}
+    for backend in ("torch", "openvino"):
+        engine = Engine(device="cpu", threads=1, model_repo=repo, backend=backend, cache_dir=folder, precision="fp32")
+        done = separate(engine, song, tmp_path / backend, model="tiny_htdemucs", bit_depth="float32", clip_mode="none")
+        stems[backend] = done.read()
+        assert done.manifest["model"]["computed_by"] == [{"backend": backend, "device": "cpu", "precision": "fp32"}]
+    for name, expected in stems["torch"].items():
+        assert ratio_db(expected, expected - stems["openvino"][name]) >= 90
+
+
+def test_weights_are_held_once_and_loaded_again_when_torch_needs_them(
+    tiny_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reloaded: list[str] = []
+
+    def reload(model: LoadedModel) -> LoadedModel:
+        reloaded.append(model.name)
+        return loaded(model_repo.tiny_htdemucs())
+
+    backends = Backends("auto", folder, threads=lambda: 1, reload=reload)
+    monkeypatch.setattr("demucs_server_worker.separation.backends.choice.LEAST_PARAMETERS", 1)
+    model, mix = loaded(model_repo.tiny_htdemucs()), noise(88_200)
+    fast = backends.of(model, 0, CPU, "fp32")
+    assert fast.computed.backend == "openvino"
+    assert all(each.is_meta for each in model.members[0].parameters())
+    assert backends.of(model, 0, CPU, "fp32").computed.backend == "openvino"
+    assert reloaded == []
+    monkeypatch.setattr(ConvertedCore, "prepare", _out_of_order)
+    slow = backends.of(model, 0, CPU, "fp32")
+    assert slow.computed.backend == "torch"
+    assert reloaded == ["tiny"]
+    assert snr_db(slow.run(mix), of_torch(model_repo.tiny_htdemucs(), mix)) >= FP32_DB
+
+
+def _out_of_order(*_: object) -> None:
+    raise RuntimeError("out of order")
+
+
+def test_a_whole_conversion_that_openvino_cannot_read_is_made_anew(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+
+    def converter(folder: Path, on_wait: object) -> None:
+        runs.append(folder)
+        for name in (CONVERTED, WEIGHTS):
+            content = (tiny_path.parent / name).read_bytes() if len(runs) > 1 else b"<no model>"
+            (folder / name).write_bytes(content)
+
+    monkeypatch.setattr(cache, "_run_converter", converter)
+    backends = Backends("openvino", tmp_path, threads=lambda: 1, reload=lambda model: model)
+    assert backends.of(loaded(model_repo.tiny_htdemucs()), 0, CPU, "fp32").computed.backend == "openvino"
+    assert len(runs) == 2
+    assert len(names_in(tmp_path)) == 1
+
+
+WATCH = """
+import os, sys
+def hook(event, arguments):
+    if event.startswith("socket.") or event in ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.fork"):
+        with open(os.environ["HEARD"], "a") as file:
+            file.write(event + "\\n")
+    if event == "import" and arguments[0].partition(".")[0] in ("openvino", "openvino_telemetry"):
+        with open(os.environ["IMPORTED"], "a") as file:
+            file.write(arguments[0] + "\\n")
+sys.addaudithook(hook)
+"""
+
+
+def test_a_conversion_phones_nobody(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WATCH)
+    torch.save(model_repo.tiny_htdemucs(), tmp_path / NETWORK)
+    heard, imported = tmp_path / "heard", tmp_path / "imported"
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "CI"},  # where it would hold its tongue
+        "PYTHONPATH": str(tmp_path), "HEARD": str(heard), "IMPORTED": str(imported), "HOME": str(home),
+    }  # fmt: skip
+    with subprocess.Popen(converter_command(tmp_path), env=environment, stdin=subprocess.PIPE) as converter:
+        assert converter.wait(120) == 0
+    assert (tmp_path / CONVERTED).stat().st_size > 0
+    assert "openvino" in imported.read_text().split()  # the watch works
+    assert not heard.exists()
+    assert not any(name.startswith("openvino_telemetry.") for name in imported.read_text().split())
+    assert not (home / "intel").exists()  # where it keeps its user's id and consent
+
+
+# --- the architecture that Demucs publishes ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published() -> nn.Module:
+    network = model_repo.htdemucs()
+    assert is_proven(network)
+    return network
+
+
+@pytest.fixture(scope="module")
+def passes(published: nn.Module) -> dict[str, Tensor]:
+    """One full segment by each way."""
+    conversion = ConversionCache(CONVERSIONS).take("published htdemucs, seed 0", lambda: published, quiet)
+    core, mix = ConvertedCore(conversion), noise(343_980)
+    converted = {
+        name: OpenVinoBackend(Ends(published), core, dtype, torch.get_num_threads).run(mix)
+        for name, dtype in (("openvino fp32", torch.float32), ("openvino bf16", torch.bfloat16))
+    }
+    return {
+        **converted,
+        "torch fp32": of_torch(published, mix),
+        "torch bf16": of_torch(published, mix, torch.bfloat16),
+    }
+
+
+def test_the_published_htdemucs_in_fp32_is_that_of_torch(passes: dict[str, Tensor]) -> None:
+    assert snr_db(passes["torch fp32"], passes["openvino fp32"]) >= FP32_DB
+
+
+@pytest.mark.parametrize("how", ["openvino bf16", "torch bf16"])
+def test_the_published_htdemucs_in_bf16_stays_within_the_gate(passes: dict[str, Tensor], how: str) -> None:
+    if not multiplies_bf16(CPU):
+        pytest.skip("auto is fp32 on this processor")
+    expected = passes["torch fp32"]
+    found = [snr_db(expected[:, place], passes[how][:, place]) for place in range(4)]
+    assert min(found) >= HALF_DB
+    assert max(found) < FP32_DB  # it was bf16
