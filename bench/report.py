@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("demucs-server-worker", "demucs", "torch", "numpy", "av", "soxr", "msgspec")
+PACKAGES = ("demucs-server-worker", "demucs", "torch", "openvino", "numpy", "av", "soxr", "msgspec")
 
 
 def facts() -> dict[str, Any]:
@@ -45,6 +46,17 @@ def write(name: str, rows: list[dict[str, Any]], **more: Any) -> None:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"facts": facts(), "rows": rows, **more}, indent=2) + "\n", encoding="utf-8")
+
+
+def memory_of_family(pid: int) -> int:
+    """Bytes that a process and its descendants hold now. Pages that several of them map count for each."""
+    total = 0
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in [process, *process.children(recursive=True)]:
+            with suppress(psutil.Error):
+                total += each.memory_info().rss
+    return total
 
 
 def _text(value: object) -> str:

@@ -131,6 +131,15 @@ def test_a_full_disk_is_a_reason_and_leaves_nothing(tmp_path: Path, monkeypatch:
     assert names_in(tmp_path) == []
 
 
+def test_a_network_that_cannot_be_handed_over_is_a_reason(tmp_path: Path, converter: FakeConverter) -> None:
+    network = small()
+    network.hook = lambda: None  # type: ignore[assignment]
+    with pytest.raises(NotConverted, match="cannot be written for the converter"):
+        ConversionCache(tmp_path).take(DIGEST, lambda: network, quiet)
+    assert converter.runs == 0
+    assert names_in(tmp_path) == []
+
+
 def test_a_converter_that_fails_says_why(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     with pytest.raises(NotConverted, match="converting ended with 1: AttributeError"):

@@ -19,7 +19,7 @@ GB = 10**9
 
 PROBED: dict[str, Any] = {
     "device": "cpu", "device_problem": None, "gpus": [], "cuda_build": False, "threads": 2, "missing_decoders": [],
-    "missing_encoders": [],
+    "missing_encoders": [], "openvino": "2026.4.1", "openvino_problem": None, "bf16": True,
 }  # fmt: skip
 
 
@@ -184,3 +184,29 @@ def test_load_and_swap() -> None:
     assert "workers included" in slowness.check_load(9.0, 2, manager_runs=True).found
     assert slowness.check_swap(3 * GB, 1 * GB).verdict is Verdict.WARNING
     assert slowness.check_swap(3 * GB, 20 * GB).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("settings", "probed", "verdict", "words"),
+    [
+        ({}, {}, Verdict.OK, "OpenVINO 2026.4.1 for the htdemucs models, torch for others; precision auto is bf16"),
+        ({}, {"bf16": False}, Verdict.OK, "precision auto is fp32"),
+        ({}, {"openvino": None, "openvino_problem": "it is not installed"}, Verdict.WARNING, "it is not installed"),
+        ({"backend": "torch"}, {}, Verdict.WARNING, "as the settings ask for"),
+    ],
+)
+def test_backend(settings: dict[str, Any], probed: dict[str, Any], verdict: Verdict, words: str) -> None:
+    (check,) = slowness.check_backend(load_settings(**settings), {**PROBED, **probed})
+    assert (check.verdict, bool(check.mend)) == (verdict, verdict is Verdict.WARNING)
+    assert words in check.found
+
+
+def test_backend_is_no_question_on_a_gpu() -> None:
+    assert list(slowness.check_backend(load_settings(), {**PROBED, "device": "cuda:0"})) == []
+
+
+def test_this_installation_is_probed_for_backends() -> None:
+    found = installation.probe("cpu")
+    assert not isinstance(found, str)
+    (check,) = slowness.check_backend(load_settings(), found)
+    assert (check.verdict is Verdict.OK) == (found["openvino"] is not None)

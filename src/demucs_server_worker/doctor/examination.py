@@ -69,6 +69,7 @@ class _Examination:
         yield from self._crashes(device)
         yield slowness.check_workers(self._workers, self._cores, device)
         yield from slowness.check_device(self._settings, probed, self._gpus)
+        yield from slowness.check_backend(self._settings, probed)
         yield slowness.check_load(
             os.getloadavg()[0], psutil.cpu_count() or self._cores, manager_runs=self._pid is not None
         )

@@ -58,6 +58,27 @@ def check_device(settings: Settings, found: Mapping[str, Any] | str, gpus: int) 
         yield warned(_HERE, "model", f"{settings.model} is {members} networks, one after the other", mend)
 
 
+def check_backend(settings: Settings, found: Mapping[str, Any] | str) -> Iterator[Check]:
+    """On a processor, OpenVINO is there for the models that it is faster with.
+
+    Args:
+        settings: the backend that is wanted.
+        found: by the probe.
+    """
+    if isinstance(found, str) or found["device"] != "cpu":
+        return
+    precision = "bf16" if found["bf16"] else "fp32, since this processor has no fast bf16"
+    if settings.backend == "torch":
+        mend = "Set DEMUCS_WORKER_BACKEND to auto: OpenVINO is faster for the htdemucs models."
+        yield warned(_HERE, "backend", "torch, as the settings ask for", mend)
+    elif found["openvino"] is None:
+        mend = "Install it: pip install 'demucs-server-worker[openvino]'; the htdemucs models are faster on it."
+        yield warned(_HERE, "backend", f"torch, because there is no OpenVINO: {found['openvino_problem']}", mend)
+    else:
+        words = f"OpenVINO {found['openvino']} for the htdemucs models, torch for others; precision auto is {precision}"
+        yield fine(_HERE, "backend", words)
+
+
 def check_load(load: float, cores: int, *, manager_runs: bool) -> Check:
     """Others leave the processor to the workers.
 

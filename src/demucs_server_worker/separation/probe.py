@@ -23,9 +23,10 @@ def probe(device: str) -> dict[str, Any]:
 
     Returns:
         `device`: where a worker would compute; `device_problem`: or why it cannot; `gpus`: names; `cuda_build`:
-        whether torch could use CUDA; `threads`: of torch; `missing_decoders`, `missing_encoders`: names of formats.
+        whether torch could use CUDA; `threads`: of torch; `openvino`: its version; `openvino_problem`: or why there is
+        none; `bf16`: whether `auto` may compute in it; `missing_decoders`, `missing_encoders`: names of formats.
     """
-    return {**_torch(device), **_codecs()}
+    return {**_torch(device), **_openvino(), **_codecs()}
 
 
 def _torch(device: str) -> dict[str, Any]:
@@ -33,11 +34,12 @@ def _torch(device: str) -> dict[str, Any]:
     import torch
 
     from demucs_server_worker.errors import InvalidOption
-    from demucs_server_worker.separation.device import resolve_device
+    from demucs_server_worker.separation.device import multiplies_bf16, resolve_device
 
-    found, problem = None, None
+    found, problem, bf16 = None, None, False
     try:
         found = str(torch.zeros(1, device=resolve_device(device)).device)
+        bf16 = multiplies_bf16(torch.device(found))
     except (InvalidOption, RuntimeError) as error:
         problem = str(error).strip().partition("\n")[0]
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -47,7 +49,19 @@ def _torch(device: str) -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(number) for number in range(gpus)],
         "cuda_build": torch.version.cuda is not None,
         "threads": torch.get_num_threads(),
+        "bf16": bf16,
     }
+
+
+def _openvino() -> dict[str, Any]:
+    from demucs_server_worker.separation.backends.openvino_backend import is_installed, load_openvino
+
+    if not is_installed():
+        return {"openvino": None, "openvino_problem": "it is not installed"}
+    try:
+        return {"openvino": load_openvino().__version__.partition("-")[0], "openvino_problem": None}
+    except (ImportError, OSError) as error:
+        return {"openvino": None, "openvino_problem": f"it does not load: {str(error).partition(chr(10))[0]}"}
 
 
 def _codecs() -> dict[str, Any]:

@@ -88,7 +88,7 @@ class ConversionCache:
         # Beside its place, so that the rename stays within a file system, and 0700, since a pickle is read from it.
         folder = Path(tempfile.mkdtemp(prefix=f"{place.name}{_UNFINISHED}", dir=self._folder))
         try:
-            torch.save(network, folder / NETWORK)
+            _hand_over(network, folder / NETWORK)
             _run_converter(folder, on_wait)
             (folder / NETWORK).unlink()
             _write_facts(folder)
@@ -113,6 +113,13 @@ def _key(digest: str) -> str:
     """The name of a conversion: it changes with whatever could change its content."""
     made_by = [version(name) for name in ("openvino", "torch", "demucs")]
     return hashlib.sha256(json.dumps([digest, CONVERSION_VERSION, made_by]).encode()).hexdigest()[:32]
+
+
+def _hand_over(network: nn.Module, path: Path) -> None:
+    try:
+        torch.save(network, path)
+    except Exception as error:  # pickling runs the network's own code, and a full disk is a RuntimeError of torch
+        raise NotConverted(f"the network cannot be written for the converter: {error}") from error
 
 
 def _run_converter(folder: Path, on_wait: Callable[[float], None]) -> None:

@@ -105,7 +105,7 @@ class Backends:
         try:
             core = self._core(model, place, check)
             backend = OpenVinoBackend(Ends(network), core, dtype, self._threads)
-        except (NotConverted, RuntimeError) as error:
+        except (NotConverted, RuntimeError, ImportError) as error:
             self._give_up(model, str(error).strip().partition("\n")[0])
             return TorchBackend(self._whole(model, place), device, dtype)
         # From here on the conversion holds the weights. They would cost as much again.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from demucs_server_worker.separation.backends.base import Computed
+from demucs_server_worker.separation.backends.mapped import let_go_of
 from demucs_server_worker.separation.backends.split import Ends
 from demucs_server_worker.separation.device import name_of
 
@@ -50,6 +51,7 @@ class ConvertedCore:
         self._openvino = load_openvino()
         self._core = self._openvino.Core()
         self._model = self._core.read_model(path)
+        self._weights = path.with_suffix(".bin")
         self._made_for: tuple[torch.dtype, int] | None = None
         self._request: Any = None
 
@@ -70,6 +72,7 @@ class ConvertedCore:
             "ENABLE_CPU_PINNING": False,
         }
         self._request = self._core.compile_model(self._model, "CPU", config).create_infer_request()
+        let_go_of(self._weights)
         self._made_for = (dtype, threads)
 
     def __call__(self, spectrum: Tensor, wave: Tensor) -> tuple[Tensor, Tensor]:
