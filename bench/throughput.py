@@ -40,9 +40,7 @@ class Ran(NamedTuple):
 def main() -> None:
     """Read the flags, measure, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--repo", type=Path, default=None, help="folder of local models, as .th: Demucs takes no others"
-    )
+    parser.add_argument("--repo", type=Path, default=None, help="folder of local models, as .th files")
     parser.add_argument("--songs", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=60.0, help="length of each")
     arguments = parser.parse_args()

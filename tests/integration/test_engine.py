@@ -339,7 +339,12 @@ def test_the_manifest_says_how_the_stems_came_to_be(cheap: Engine, tmp_path: Pat
     assert done.result.files == (*(f"My Song/{name}.flac" for name in SOURCES), "My Song/manifest.json")
     assert manifest["source"]["name"] == "My Song.mp3" and manifest["source"]["codec"].startswith("mp3")
     assert manifest["source"]["samples"] == RATE
-    assert manifest["model"] == {"name": "some-model", "sha256": "0" * 64, "members_run": [0]}
+    assert manifest["model"] == {
+        "name": "some-model",
+        "sha256": "0" * 64,
+        "members_run": [0],
+        "computed_by": [{"backend": "torch", "device": "cpu", "precision": "fp32"}],
+    }
     assert manifest["options"]["shifts"] == 1
     for stem, described in zip(done.result.stems, manifest["stems"], strict=True):
         assert described["sha256"] == stem.sha256
