@@ -7,10 +7,10 @@ RUN    := $(BIN)/demucs-server-worker
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo separate models doctor bench worker worker-dev worker-start worker-test test test-fast test-slow lint format clean
+.PHONY: help install demo separate models doctor bench bench-throughput worker worker-dev worker-start worker-test test test-fast test-slow lint format clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The environment is made anew when what it must hold has changed.
 $(READY): pyproject.toml constraints.txt
@@ -36,6 +36,9 @@ doctor: $(READY)  ## what keeps workers from starting, makes them crash, or make
 
 bench: $(READY)  ## measure what the manager adds to the work itself
 	@$(BIN)/python -m bench.manager $(ARGS)
+
+bench-throughput: $(READY)  ## a batch of songs against Demucs' own command; ARGS='--repo FOLDER' names a folder with htdemucs
+	@$(BIN)/python -m bench.throughput $(ARGS)
 
 # exec: make's own child is the server, and signals reach it.
 worker: $(READY)  ## run the server until Ctrl-C; ARGS=… for its flags

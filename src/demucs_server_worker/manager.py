@@ -21,6 +21,7 @@ from demucs_server_worker.errors import (
     DemucsWorkerError,
     DiskFull,
     ErrorInfo,
+    RequestError,
     ShuttingDown,
     TaskCancelled,
     TaskFailed,
@@ -240,17 +241,19 @@ class WorkerManager:
         if not self._accepting:
             raise ShuttingDown
         values = {"model": self.settings.model, **(request or {}), **fields}
-        task, created = await self._submissions.put(TaskRequest.parse(values))
-        if created:
-            self._bus.publish(EventKind.QUEUED, task=task)
-            self._wake()
+        task, _ = await self._submissions.put(TaskRequest.parse(values))
         return task
 
     async def _put_all(self, requests: Sequence[TaskRequest]) -> list[Stored]:
-        return await self._on_database_thread(
+        """Store new tasks, and tell so at once: before the answer of a claim that the database carries out next."""
+        results = await self._on_database_thread(
             self._queue.put_all, requests, now=self._clock(),
             max_attempts=self.settings.max_attempts, max_queued=self.settings.max_queued,
         )  # fmt: skip
+        for task in [result[0] for result in results if not isinstance(result, RequestError) and result[1]]:
+            self._bus.publish(EventKind.QUEUED, task=task)
+            self._wake()
+        return results
 
     def get_task(self, task_id: str) -> Task:
         """The task as it is now, with the progress of its running attempt.

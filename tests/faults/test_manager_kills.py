@@ -132,6 +132,7 @@ def test_fifty_tasks_on_four_workers_that_are_killed_again_and_again(tmp_path: P
         (tmp_path / "out" / "go").touch()
         m = manager(tmp_path, workers=4, max_attempts=5)
         async with heard(m) as events, m:
+            live = m.events()  # from here on: the first tasks end while the last are still added
             tasks = [
                 await add(m, tmp_path, "exit 7" if i % 10 == 9 else "busy", filename=f"{i}/{{stem}}.{{ext}}",
                           priority=("high", "normal", "low")[i % 3])
@@ -139,7 +140,7 @@ def test_fifty_tasks_on_four_workers_that_are_killed_again_and_again(tmp_path: P
             ]  # fmt: skip
             starts = 0
             open_tasks = {task.id for task in tasks}
-            async for event in m.events():
+            async for event in live:
                 if event.kind is EventKind.STARTED:
                     starts += 1
                     if starts % 3 == 0:
