@@ -23,6 +23,7 @@ __all__ = [
     "Cancelled",
     "Completed",
     "Failed",
+    "Origin",
     "Outcome",
     "Priority",
     "SeparationOptions",
@@ -31,6 +32,7 @@ __all__ = [
     "Task",
     "TaskRequest",
     "TaskState",
+    "Webhook",
     "cancel",
     "claim",
     "complete",
@@ -79,6 +81,17 @@ class Priority(StrEnum):
         return list(Priority).index(self)
 
 
+class Origin(StrEnum):
+    """Who brought the song, which says whose its files are."""
+
+    # The caller's files: they are read and written where the caller said, and never deleted.
+    PATH = "path"
+    # Uploaded: song and stems lie in the data folder, and go with the task.
+    UPLOAD = "upload"
+    # Found in a watched folder; the files are the user's.
+    WATCH = "watch"
+
+
 class Stage(StrEnum):
     """What a task is busy with."""
 
@@ -125,8 +138,20 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorInfo | None
 
 
+class Webhook(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the events of a task are told to.
+
+    Attributes:
+        url: `http://…` or `https://…`, of a host that the administrator allowed.
+        events: names of `EventKind` to tell.
+    """
+
+    url: str
+    events: tuple[str, ...] = ("completed", "failed", "cancelled")
+
+
 class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asks for. Two requests with the same `file_id` are the same task when all fields are equal.
+    """What a caller asks for. Two requests with the same `file_id` are the same task when `asks_the_same` says so.
 
     Attributes:
         input_path: absolute path of the song.
@@ -136,6 +161,10 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
         project_name: display text, and `{project}` in the path of a stem.
         priority: see `Priority`.
         options: see `SeparationOptions`.
+        origin: see `Origin`.
+        input_sha256: hash of the song's bytes, hexadecimal, where it was taken at submission.
+        duration_seconds: length of the song, where it was measured at submission.
+        webhook: see `Webhook`.
     """
 
     input_path: str
@@ -145,6 +174,10 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
     project_name: str | None = None
     priority: Priority = Priority.NORMAL
     options: SeparationOptions = SeparationOptions()
+    origin: Origin = Origin.PATH
+    input_sha256: str | None = None
+    duration_seconds: float | None = None
+    webhook: Webhook | None = None
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> TaskRequest:
@@ -153,7 +186,7 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             InvalidOption: for an unknown name, a missing `input_path` or `output_dir`, or a value that does not fit.
         """
-        own = {name: value for name, value in values.items() if name in cls.__struct_fields__ and name != "options"}
+        own = {name: value for name, value in values.items() if name in _GIVEN_BY_CALLERS}
         options = {name: value for name, value in values.items() if name not in own}
         for name in ("input_path", "output_dir"):
             own[name] = _absolute(name, own.get(name))
@@ -166,6 +199,19 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
             allowed = "one of " + ", ".join(Priority)
             raise InvalidOption(option="priority", value=own["priority"], allowed=allowed) from None
         return cls(**own, options=SeparationOptions.parse(options))
+
+    def asks_the_same(self, other: TaskRequest) -> bool:
+        """Whether `other` asks for the same work. Each upload has a folder of its own: there the song's hash counts."""
+        return self._identity() == other._identity()
+
+    def _identity(self) -> TaskRequest:
+        if self.origin is Origin.UPLOAD and self.input_sha256 is not None:
+            return msgspec.structs.replace(self, input_path="", output_dir="", duration_seconds=None)
+        return msgspec.structs.replace(self, input_sha256=None, duration_seconds=None)
+
+
+# What `add_task` takes by name; the rest is found out by who brings the song.
+_GIVEN_BY_CALLERS = ("input_path", "output_dir", "input_name", "file_id", "project_name", "priority")
 
 
 def _absolute(name: str, value: object) -> str:
@@ -215,6 +261,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         stems: the result of a completed task.
         error: why its last attempt failed; None once a task is completed.
         history: the attempts that ended without a result.
+        cached: whether its stems are those of an earlier task, and no worker computed them.
+        result_key: what they were computed from and how (song, model, options), hashed; None where that is not known.
     """
 
     id: str
@@ -234,6 +282,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     stems: tuple[Stem, ...] = ()
     error: ErrorInfo | None = None
     history: tuple[Attempt, ...] = ()
+    cached: bool = False
+    result_key: str | None = None
 
     @property
     def is_final(self) -> bool:
@@ -253,6 +303,8 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True, tag="completed"):
         files: paths relative to both; the manifest stands last, so that its presence says that all are there.
         stems: as they will be once published.
         duration_seconds: length of the song.
+        cached: whether they are those of an earlier task.
+        result_key: as in `Task`.
     """
 
     staging: str
@@ -260,6 +312,8 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True, tag="completed"):
     files: tuple[str, ...]
     stems: tuple[Stem, ...]
     duration_seconds: float
+    cached: bool = False
+    result_key: str | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
@@ -311,7 +365,7 @@ def complete(task: Task, outcome: Completed, now: float) -> Task:
     return _move(
         task, _RUNNING, TaskState.COMPLETED, "completed", stems=outcome.stems,
         duration_seconds=outcome.duration_seconds, progress=1.0, stage=Stage.DONE, finished_at=now,
-        worker_id=None, error=None,
+        worker_id=None, error=None, cached=outcome.cached, result_key=outcome.result_key,
     )  # fmt: skip
 
 

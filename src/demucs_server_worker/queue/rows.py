@@ -43,6 +43,8 @@ def to_row(task: Task) -> dict[str, Value]:
         "stems": _encode(task.stems) if task.stems else None,
         "error": _encode(task.error) if task.error else None,
         "history": _encode(task.history) if task.history else None,
+        "cached": int(task.cached),
+        "result_key": task.result_key,
     }
 
 
@@ -66,6 +68,8 @@ def from_row(row: sqlite3.Row) -> Task:
         stems=_stems.decode(row["stems"]) if row["stems"] else (),
         error=_error.decode(row["error"]) if row["error"] else None,
         history=_history.decode(row["history"]) if row["history"] else (),
+        cached=bool(row["cached"]),
+        result_key=row["result_key"],
     )
 
 

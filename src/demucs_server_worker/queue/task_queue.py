@@ -96,11 +96,14 @@ class TaskQueue(TaskReader):
     ) -> tuple[Task, bool] | RequestError:
         known = self.by_file_id(request.file_id) if request.file_id is not None else None
         if known is not None:
-            return (known, False) if known.request == request else TaskConflict(file_id=request.file_id)
+            return (known, False) if known.request.asks_the_same(request) else TaskConflict(file_id=request.file_id)
         queued = _only(self._database.one("count_queued"))["queued"]
         if max_queued is not None and queued >= max_queued:
             return QueueFull(queued=queued)
-        task = Task(id=uuid.uuid4().hex, request=request, max_attempts=max_attempts, created_at=now)
+        task = Task(
+            id=uuid.uuid4().hex, request=request, max_attempts=max_attempts, created_at=now,
+            duration_seconds=request.duration_seconds,
+        )  # fmt: skip
         self._database.change("put", seq=self._next_seq(), **to_row(task))
         return task, True
 
