@@ -151,6 +151,18 @@ class Unauthorized(RequestError):
     code = "unauthorized"
 
 
+class Forbidden(RequestError):
+    """This is not allowed: {detail}"""
+
+    code = "forbidden"
+
+
+class InvalidRequest(RequestError):
+    """The request cannot be read: {detail}"""
+
+    code = "invalid_request"
+
+
 class ShuttingDown(RequestError):
     """The worker manager is shutting down and takes no new tasks. Try again when it is back."""
 
@@ -286,6 +298,45 @@ class QueueLocked(QueueError):
     that program, then try again."""
 
     code = "queue_locked"
+    retryable = True
+
+
+# --- seen by a client of the HTTP API --------------------------------------------------------------------------------
+
+
+class ClientError(DemucsWorkerError):
+    """The server cannot be used: {detail}"""
+
+    code = "server_error"
+
+
+class ServerUnreachable(ClientError):
+    """No server answers at {url} ({detail}). Start one with `demucs-server-worker serve`, or name another with --url or
+    DEMUCS_WORKER_URL."""
+
+    code = "server_unreachable"
+    retryable = True
+
+
+class ServerError(ClientError):
+    """The server answered with an error of a kind that is not known here: {detail}"""
+
+    code = "server_error"
+    # What the server said, with the code as it gave it.
+    problem: ErrorInfo | None = None
+
+
+class NotOurServer(ClientError):
+    """What answers at {url} is not demucs-server-worker: {detail}. Check the URL, and what stands between."""
+
+    code = "not_our_server"
+
+
+class DownloadDamaged(ClientError):
+    """{name} arrived {times} times with other bytes than the server says it has. Check the network and the disk, then
+    download it again."""
+
+    code = "download_damaged"
     retryable = True
 
 
