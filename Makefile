@@ -54,7 +54,7 @@ worker-test: $(READY)  ## the main job once, with checks: a song through a real 
 	@$(BIN)/python -m pytest -q tests/acceptance/test_main_job.py $(ARGS)
 
 test: $(READY)  ## all tests but the slow ones
-	@$(BIN)/python -m pytest -q -m 'not slow' $(ARGS)
+	@$(BIN)/python -m pytest -q -m 'not slow' -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-fast: $(READY)  ## the unit tests alone, in seconds
 	@$(BIN)/python -m pytest -q tests/unit $(ARGS)

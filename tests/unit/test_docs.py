@@ -47,7 +47,7 @@ def test_every_error_code_is_documented() -> None:
     assert codes - set(re.findall(r"`([a-z_]+)`", doc("docs/tasks.md"))) == set()
 
 
-@pytest.mark.parametrize("error", tree(errors.DemucsWorkerError), ids=lambda error: error.__name__)
+@pytest.mark.parametrize("error", sorted(tree(errors.DemucsWorkerError), key=lambda error: error.__name__))
 def test_every_error_says_what_happened_in_a_sentence(error: type[errors.DemucsWorkerError]) -> None:
     assert error.__doc__ is not None
     assert error.__doc__.strip().endswith((".", "}"))
