@@ -92,8 +92,13 @@ def open_source(
     Raises:
         InputNotFound, InputUnreadable, InputTooLarge, InputTooLong, UnsupportedFormat, NoAudio: see there.
     """
+    return source_of(open_file(path, name, max_file_bytes), name, max_duration_seconds=max_duration_seconds)
+
+
+def source_of(file: InputFile, name: str, *, max_duration_seconds: float | None = None) -> Source:
+    """As `open_source`, for a file that is open already: it is the source's from here on, and closed with it."""
     with ExitStack() as opened:
-        file = opened.enter_context(open_file(path, name, max_file_bytes))
+        opened.enter_context(file)
         with mapped_errors(name):
             container = opened.enter_context(open_container(file, name))
             stream = choose_stream(container, name)
