@@ -170,6 +170,21 @@ class ShuttingDown(RequestError):
     retryable = True
 
 
+class TooSlow(RequestError):
+    """The upload came to a stop: fewer than {bytes} bytes in {seconds} seconds. Send it again over a better
+    connection."""
+
+    code = "too_slow"
+    retryable = True
+
+
+class NotReady(RequestError):
+    """No worker is ready yet. Try again in a moment; the status says more."""
+
+    code = "not_ready"
+    retryable = True
+
+
 class InvalidSetting(DemucsWorkerError):
     """{setting}={value} is not valid: {allowed}."""
 
@@ -268,6 +283,16 @@ class TimedOut(WorkerFailure):
     songs or slow models."""
 
     code = "timed_out"
+
+
+# --- the server's own helper ------------------------------------------------------------------------------------------
+
+
+class AssistantFailed(DemucsWorkerError):
+    """The server's helper process for audio is not there: {detail}. Try again in a moment; the log says more."""
+
+    code = "assistant_failed"
+    retryable = True
 
 
 # --- the queue on disk -----------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ HEIGHT = {
     "publication": 3, "submissions": 3,
     "worker.messages": 4, "live": 5, "logs": 5,
     "queue": 5, "pool": 6, "health": 7, "status": 8, "dispatch": 8, "settlement": 8, "workforce": 8,
+    "assistant": 8,
+    "wire": 9,
     "manager": 9,
     "default": 10, "doctor": 10,
     "cli": 11, "server": 11, "__main__": 12,
@@ -105,7 +107,9 @@ def test_only_separation_imports_torch() -> None:
     assert importers == {"separation"}
 
 
-@pytest.mark.parametrize("module", ["manager", "default", "pool.local", "separation.catalogue", "separation.hub"])
+@pytest.mark.parametrize(
+    "module", ["manager", "default", "assistant.assistant", "pool.local", "separation.catalogue", "separation.hub"]
+)
 def test_the_managers_process_stays_small(module: str) -> None:
     code = f"import sys, {NAME}.{module}; print([m for m in {HEAVY!r} if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
