@@ -67,7 +67,7 @@ def until_state(data: Path, task: Task, state: TaskState) -> Task:
 
 
 class Server:
-    """`demucs-server-worker serve` with JSON logs, one worker and the model `demo`; killed when the block ends."""
+    """`demucs-server-worker serve` with JSON logs, a free port, one worker and the model `demo`; killed at the end."""
 
     def __init__(self, data: Path, *arguments: str, **environment: str) -> None:
         """Args: data: its data folder; arguments: more flags; environment: more variables."""
@@ -76,7 +76,11 @@ class Server:
             "--max-workers", "1", "--log-format", "json", *arguments,
         ]  # fmt: skip
         self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "DEMUCS_WORKER_PORT": "0", **environment},
         )
         self.lines: list[dict[str, Any]] = []
         self._unread: queue.SimpleQueue[str | None] = queue.SimpleQueue()

@@ -27,8 +27,9 @@ class Live:
     def take(self, progress: Progress) -> None:
         """Follow what the worker says; the figure never falls."""
         fraction = max(self.task.progress, progress.progress)
+        duration_seconds = progress.duration_seconds or self.task.duration_seconds
         self.task = msgspec.structs.replace(
-            self.task, progress=fraction, stage=progress.stage, duration_seconds=progress.duration_seconds
+            self.task, progress=fraction, stage=progress.stage, duration_seconds=duration_seconds
         )
         if progress.computing and self._computing_since is None:
             self._computing_since = (self._clock(), fraction)

@@ -37,6 +37,7 @@ from demucs_server_worker.logs import configure_logging, log_event
 from demucs_server_worker.machine import basics
 from demucs_server_worker.machine.gpus import Gpus
 from demucs_server_worker.pool.base import Pool, WorkerEvent, WorkerInfo
+from demucs_server_worker.queue.deliveries import Deliveries
 from demucs_server_worker.queue.reader import Page, TaskReader
 from demucs_server_worker.queue.task_queue import TaskQueue
 from demucs_server_worker.settings import Settings, load_settings
@@ -241,8 +242,14 @@ class WorkerManager:
         if not self._accepting:
             raise ShuttingDown
         values = {"model": self.settings.model, **(request or {}), **fields}
-        task, _ = await self._submissions.put(TaskRequest.parse(values))
+        task, _ = await self.submit(TaskRequest.parse(values))
         return task
+
+    async def submit(self, request: TaskRequest) -> tuple[Task, bool]:
+        """As `add_task`, for a request that the caller built. Returns the task, and whether it is new."""
+        if not self._accepting:
+            raise ShuttingDown
+        return await self._submissions.put(request)
 
     async def _put_all(self, requests: Sequence[TaskRequest]) -> list[Stored]:
         """Store new tasks, and tell so at once: before the answer of a claim that the database carries out next."""
@@ -275,6 +282,11 @@ class WorkerManager:
         """The place of a queued task, 1 being the next; None when it is not queued."""
         return self._reader.position(task_id)
 
+    def eta_seconds(self, task_id: str) -> float | None:
+        """Seconds until a running task is done; None when it does not run, or that cannot be told yet."""
+        live = self._live.get(task_id)
+        return live.eta_seconds if live is not None else None
+
     def get_status(self) -> dict[str, Any]:
         """The state of queue, workers and machine, as a plain dict ready for JSON."""
         return status_of(
@@ -286,6 +298,11 @@ class WorkerManager:
             sample=self._health.latest,
             problems=self._health.problems,
         )
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new tasks are taken: it has started, and was not told to stop."""
+        return self._accepting
 
     def workers(self) -> list[WorkerInfo]:
         """The workers as the pool knows them, by id."""
@@ -330,6 +347,14 @@ class WorkerManager:
             kind = EventKind(task.state.value)
             return only(Event(kind=kind, seq=0, at=self._clock(), task_id=task_id, task=task))
         return listener.until_final()
+
+    def follow(self, callback: Callable[[Event], None]) -> None:
+        """Call `callback` for every event from now on, on the publisher's time: it must be quick and not raise."""
+        self._bus.call(callback)
+
+    async def with_deliveries(self, verb: Callable[[Deliveries], T]) -> T:
+        """What `verb` gives for the deliveries of webhooks, on the thread that owns the queue's database."""
+        return await self._on_database_thread(lambda: verb(self._queue.deliveries))
 
     async def cancel(self, task_id: str) -> Task:
         """Cancel a queued or running task; returns when its worker is free of it.

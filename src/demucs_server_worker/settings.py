@@ -133,8 +133,15 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
     api_keys: Names = Field((), repr=False, description="keys for HTTP clients, comma-separated; required off loopback")
+    allowed_hosts: Names = Field(
+        (), description="further names by which clients may call the server, comma-separated, as behind a proxy"
+    )
     allowed_roots: Names = Field((), description="folders from which HTTP clients may name server-side paths")
     result_ttl: Seconds = Field(604_800.0, gt=0, description="how long finished uploads and their stems are kept")
+    webhook_hosts: Names = Field(
+        (), description="hosts to which events of tasks may be told, comma-separated; none means no webhooks"
+    )
+    webhook_secret: str | None = Field(None, repr=False, description="signs what is told to webhooks")
     pool: Literal["local"] = Field(
         "local", description="where the workers are: local, this machine, is all there is so far"
     )
@@ -217,7 +224,7 @@ def _blame(error: ValidationError) -> InvalidSetting:
     reason = reason[:1].lower() + reason[1:]
     for field, info in Settings.model_fields.items():
         if where in (field, environment_name(field), f"{PREFIX}{field.upper()}"):
-            value = "…" if field == "api_keys" else first.get("input")
+            value = "…" if field in ("api_keys", "webhook_secret") else first.get("input")
             allowed = f"{reason} ({info.description})"
             return InvalidSetting(setting=environment_name(field), value=value, allowed=allowed)
     return InvalidSetting(setting=where, value=first.get("input"), allowed=reason)

@@ -26,7 +26,7 @@ HEIGHT = {
     "assistant": 8,
     "wire": 9,
     "manager": 9,
-    "default": 10, "doctor": 10,
+    "default": 10, "doctor": 10, "webhooks": 10,
     "cli": 11, "server": 11, "__main__": 12,
     "": 12,
     "separation": 2, "worker": 5,

@@ -1,4 +1,4 @@
-"""`serve`: the worker manager as a process that works off its data folder until it is told to stop."""
+"""`serve`: the worker manager with its HTTP API and web page, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ EPILOG = """\
 
 As many workers as the machine has room for: [cyan]demucs-server-worker serve -w auto[/cyan]
 
-Two servers side by side: [cyan]demucs-server-worker serve --data-dir /srv/second[/cyan]
+Two servers side by side: [cyan]demucs-server-worker serve --port 8001 --data-dir /srv/second[/cyan]
 
-What is queued in the data folder is worked off, by priority. Tasks get there by the Python API (WorkerManager.add_task
-on the same folder, while no server runs on it).
+Open to a network: [cyan]DEMUCS_WORKER_API_KEYS=… demucs-server-worker serve --host 0.0.0.0[/cyan]
+
+The web page is at the address that it prints, the HTTP API below /api/v1 there, its description at /docs. An API key is
+taken from the environment or the file of settings only: other users of the machine can read a command line.
 
 Ctrl-C or SIGTERM stops the server: running tasks get DEMUCS_WORKER_SHUTDOWN_GRACE (30 s) to finish, the rest stays
 queued on disk. A second signal stops it at once; nothing is lost either way.
 
-Exit codes: 0 stopped as asked; 2 a setting is not valid, or the data folder is in use; 1 the folder cannot be used.
+Exit codes: 0 stopped as asked; 2 a setting is not valid, the port is taken or the data folder in use; 1 the folder
+cannot be used.
 """
 
 _RUN, _DEV = "Running", "Development"
@@ -30,6 +33,11 @@ def serve(
     max_workers: Annotated[str | None, typer.Option(
         "-w", "--max-workers", metavar="N", rich_help_panel=_RUN,
         help="Most workers at once, or auto: by cores, memory and GPUs. MAX_WORKERS or 2 by default.")] = None,
+    host: Annotated[str | None, typer.Option(
+        metavar="ADDRESS", rich_help_panel=_RUN,
+        help="Address to listen on, 127.0.0.1 by default. Any other than this machine's own needs an API key.")] = None,
+    port: Annotated[int | None, typer.Option(
+        metavar="PORT", rich_help_panel=_RUN, help="Port to listen on, 8000 by default; 0 takes a free one.")] = None,
     data_dir: Annotated[Path | None, typer.Option(
         file_okay=False, rich_help_panel=_RUN,
         help="Folder of the queue. DEMUCS_WORKER_DATA_DIR or the user's data folder by default.")] = None,
@@ -56,8 +64,8 @@ def serve(
     from demucs_server_worker.settings import load_settings
 
     flags: dict[str, Any] = {
-        "max_workers": max_workers, "data_dir": data_dir, "model": model, "model_repo": repo, "device": device,
-        "log_level": log_level, "log_format": log_format,
+        "max_workers": max_workers, "host": host, "port": port, "data_dir": data_dir, "model": model,
+        "model_repo": repo, "device": device, "log_level": log_level, "log_format": log_format,
     }  # fmt: skip
     settings = load_settings(config, **flags)
     if reload or reload_dir:

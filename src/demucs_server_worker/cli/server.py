@@ -1,9 +1,11 @@
-"""The life of the server process: it starts a manager, says what runs, and stops it when a signal asks for it."""
+"""The life of the server process: it starts a manager and the HTTP API over it, says what runs, and stops both when a
+signal asks for it."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,9 @@ from demucs_server_worker.cli import words
 from demucs_server_worker.cli.exits import DONE
 from demucs_server_worker.logs import adopt_library_logs, configure_logging, for_people
 from demucs_server_worker.manager import WorkerManager
+from demucs_server_worker.server.app import create_app
+from demucs_server_worker.server.http_server import HttpServer, bind
+from demucs_server_worker.server.services import opened
 from demucs_server_worker.settings import Settings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -47,33 +52,41 @@ class StopSignals:
 
 
 def run_server(settings: Settings) -> int:
-    """Work off the data folder until a signal says to stop.
+    """Work off the data folder and answer HTTP clients until a signal says to stop.
 
     Args:
-        settings: of the manager and of the log.
+        settings: of the manager, the HTTP server and the log.
 
     Returns:
         The exit code.
 
     Raises:
+        InvalidSetting: the address cannot be listened on.
         DataFolderInUse: another manager runs on the same folder.
         QueueCorrupt, OutputNotWritable, …: the data folder cannot be used.
     """
     configure_logging(settings.log_level, settings.log_format)
     adopt_library_logs(settings.log_format)
-    return asyncio.run(_serve(settings))
+    # Before the workers start: a port that is taken is told at once.
+    return asyncio.run(_serve(settings, bind(settings)))
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, sockets: list[socket.socket]) -> int:
     signals = StopSignals()
     with signals.heeded():
         manager = WorkerManager(settings)
         # A signal that comes while it starts is heard once it has: a start that is broken off half-way would have to
         # be cleaned up after.
         await manager.start()
-        _introduce(manager)
-        await signals.stop.wait()
-        await _stop(manager, signals)
+        async with opened(manager) as services:
+            http = HttpServer(create_app(services), sockets)
+            await http.start()
+            _introduce(manager, http.url)
+            await signals.stop.wait()
+            # It answers to the end of the grace period, so that clients can follow what still runs.
+            await _stop(manager, signals)
+            await http.stop()
+        _log.info("stopped")
     return DONE
 
 
@@ -89,22 +102,23 @@ async def _stop(manager: WorkerManager, signals: StopSignals) -> None:
         await manager.shutdown(0)
     at_once.cancel()
     await stopping
-    _log.info("stopped")
 
 
-def _introduce(manager: WorkerManager) -> None:
+def _introduce(manager: WorkerManager, url: str) -> None:
     """The first lines: what runs, on what, and how to stop it."""
     settings = manager.settings
     status = manager.get_status()
     queued, workers, grace_seconds = status["queue"]["queued"], len(status["workers"]), settings.shutdown_grace
     if not for_people(settings.log_format, sys.stderr):
         _log.info(
-            "serving", version=__version__, data_dir=str(settings.data_dir), workers=workers, model=settings.model,
-            device=settings.device, queued=queued, stop="SIGINT or SIGTERM", grace_seconds=grace_seconds,
+            "serving", url=url, version=__version__, data_dir=str(settings.data_dir), workers=workers,
+            model=settings.model, device=settings.device, queued=queued, stop="SIGINT or SIGTERM",
+            grace_seconds=grace_seconds,
         )  # fmt: skip
         return
     lines = (
         f"demucs-server-worker {__version__}",
+        f"  listens on   {url}",
         f"  data folder  {words.printable(str(settings.data_dir))} ({queued} queued)",
         f"  workers      {workers}, model {words.printable(settings.model)}, device {settings.device}",
         f"  to stop      Ctrl-C: running tasks get {grace_seconds:g} s, the rest stays queued; again: at once",

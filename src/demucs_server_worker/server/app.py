@@ -1,0 +1,35 @@
+"""The application: routes, gate and errors put together."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+
+from demucs_server_worker import __version__
+from demucs_server_worker.server import pages
+from demucs_server_worker.server.gate import Gate
+from demucs_server_worker.server.openapi import describe
+from demucs_server_worker.server.problems import answer_with_problems
+from demucs_server_worker.server.routes import health, models, session, status, submit, tasks
+from demucs_server_worker.server.services import Services
+from demucs_server_worker.wire.task import API
+
+ROUTERS = (submit.router, tasks.router, status.router, models.router, health.router, session.router)
+"""Where two routes fit one address, the one that stands first answers."""
+
+
+def create_app(services: Services) -> FastAPI:
+    """The HTTP API and the web page over `services`, as an ASGI application."""
+    app = FastAPI(
+        title="demucs-server-worker", version=__version__, docs_url=None, redoc_url=None, openapi_url=None,
+        redirect_slashes=False,
+    )  # fmt: skip
+    app.state.services = services
+    app.add_middleware(Gate, services=services)
+    answer_with_problems(app)
+    api = APIRouter(prefix=API)
+    for router in ROUTERS:
+        api.include_router(router)
+    app.include_router(api)
+    app.include_router(pages.router())
+    describe(app)
+    return app

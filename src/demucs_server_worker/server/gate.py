@@ -1,0 +1,146 @@
+"""What every request passes before it reaches a route: who may ask, and what every answer carries."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from demucs_server_worker.errors import DemucsWorkerError, Forbidden, InvalidRequest, Unauthorized
+from demucs_server_worker.server.problems import internal_problem, refusal
+from demucs_server_worker.server.security import (
+    SAFE_METHODS,
+    SESSION_COOKIE,
+    Names,
+    comes_from_elsewhere,
+    shown_key,
+)
+from demucs_server_worker.server.services import Services
+
+API_PREFIX = "/api/"
+# Whoever asks whether the server lives has no key to show; and a key is shown to begin a session.
+OPEN_PATHS = frozenset({"/api/v1/health/live", "/api/v1/health/ready", "/api/v1/session"})
+MOST_HEADERS = 100
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "media-src 'self' blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_log = structlog.get_logger("demucs_server_worker.access")
+
+
+class Gate:
+    """ASGI middleware: numbers the request, checks it, guards the answer and writes a line about it."""
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        """Args: app: what is behind the gate; services: of the server."""
+        self._app = app
+        self._services = services
+        self._names = Names(services.settings.host, services.settings.allowed_hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; other scopes (there are none) go through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        answer = _Answer(scope, send, _request_id(headers))
+        began = time.monotonic()
+        with structlog.contextvars.bound_contextvars(request=answer.request_id):
+            try:
+                await self._admit(scope, headers)
+                await self._app(scope, receive, answer.send)
+            except DemucsWorkerError as error:
+                await refusal(error)(scope, receive, answer.send)
+            except Exception:
+                _log.exception("request failed", method=scope["method"], path=scope["path"])
+                await answer.fail(internal_problem(), receive)
+            finally:
+                self._note(scope, answer, time.monotonic() - began)
+
+    async def _admit(self, scope: Scope, headers: Headers) -> None:
+        if len(scope["headers"]) > MOST_HEADERS:
+            raise InvalidRequest(detail=f"it has more than {MOST_HEADERS} headers.")
+        if not self._names.include(headers.get("host", "")):
+            raise Forbidden(
+                detail="this server is not known by that name. DEMUCS_WORKER_ALLOWED_HOSTS lists further names."
+            )
+        if scope["method"] not in SAFE_METHODS and comes_from_elsewhere(headers):
+            raise Forbidden(detail="a page of another site may change nothing here.")
+        if scope["path"].startswith(API_PREFIX) and scope["path"] not in OPEN_PATHS:
+            self._authenticate(headers)
+
+    def _authenticate(self, headers: Headers) -> None:
+        if not is_authenticated(self._services, headers):
+            raise Unauthorized
+
+    def _note(self, scope: Scope, answer: _Answer, seconds: float) -> None:
+        status = answer.status or 499  # the client went away before there was an answer
+        level = "error" if status >= 500 and status != 503 else "info" if status >= 400 else "debug"
+        getattr(_log, level)(
+            "request", method=scope["method"], path=scope["path"], status=status, milliseconds=round(seconds * 1000, 1)
+        )
+
+
+class _Answer:
+    """The answer on its way out: headers that all have are added, and its status is remembered."""
+
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self.status: int | None = None
+        self.request_id = request_id
+        self._scope = scope
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self._complete(MutableHeaders(scope=message))
+        await self._send(message)
+
+    async def fail(self, response: Response, receive: Receive) -> None:
+        """Answer with `response`; where an answer has begun already, the connection is all that can be broken off."""
+        if self.status is not None:
+            raise ConnectionAbortedError("the answer broke off")
+        await response(self._scope, receive, self.send)
+
+    def _complete(self, headers: MutableHeaders) -> None:
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+        headers["X-Request-ID"] = self.request_id
+        if self._scope["path"].startswith(API_PREFIX):
+            headers.setdefault("Cache-Control", "no-store")
+
+
+def is_authenticated(services: Services, headers: Headers) -> bool:
+    """Whether a request shows a key or has a session, or needs neither."""
+    if not services.keys.needed:
+        return True
+    key = shown_key(headers)
+    if key is not None:
+        return services.keys.fits(key)
+    token = cookie_parser(headers.get("cookie", "")).get(SESSION_COOKIE)
+    return token is not None and services.sessions.is_open(token)
+
+
+def _request_id(headers: Headers) -> str:
+    given: Any = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
