@@ -461,7 +461,9 @@ class WorkerManager:
 
     def _with_progress(self, task: Task) -> Task:
         live = self._live.get(task.id)
-        return live.task if live is not None and task.state is TaskState.RUNNING else task
+        # An outcome that is stored and not told yet is nobody's to see: its stems may not be at their place.
+        hidden = task.state is TaskState.RUNNING or (task.is_final and task.id in self._unannounced)
+        return live.task if live is not None and hidden else task
 
     async def _on_database_thread(self, verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a verb of the queue on the one thread that owns it. Once begun it is carried out, cancelled or not."""

@@ -18,6 +18,7 @@ from demucs_server_worker.errors import (
     WorkerCrashed,
 )
 from demucs_server_worker.queue.database import BUSY_TIMEOUT_SECONDS, Database
+from demucs_server_worker.queue.deliveries import Deliveries
 from demucs_server_worker.queue.migrations import migrate
 from demucs_server_worker.queue.reader import TaskReader
 from demucs_server_worker.queue.rows import encode_files, from_row, to_row
@@ -50,6 +51,7 @@ class TaskQueue(TaskReader):
             DiskFull, OutputNotWritable: it cannot be created.
         """
         self._database = Database(path, busy_timeout_seconds=busy_timeout_seconds)
+        self.deliveries = Deliveries(self._database)
         try:
             self._database.check()
             migrate(self._database)

@@ -1,0 +1,1 @@
+SELECT count(*) AS deliveries FROM delivery WHERE origin = :origin;

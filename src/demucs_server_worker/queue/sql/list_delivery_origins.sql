@@ -1,0 +1,1 @@
+SELECT DISTINCT origin FROM delivery;
