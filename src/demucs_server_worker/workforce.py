@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from demucs_server_worker import __version__
 from demucs_server_worker.machine import basics
 from demucs_server_worker.machine.gpus import Gpus, torch_has_cuda
+from demucs_server_worker.options import SeparationOptions
 from demucs_server_worker.pool.base import Limits, WorkerEvent
 from demucs_server_worker.pool.local import LocalPool, PoolConfig
 from demucs_server_worker.settings import Settings
@@ -56,7 +58,18 @@ def run_of(task: Task, staging: Path, settings: Settings) -> Run:
         options=request.options,
         max_duration_seconds=settings.max_duration,
         max_file_bytes=settings.max_file_size,
+        conditions=conditions_of(request.options, settings),
     )
+
+
+def conditions_of(options: SeparationOptions, settings: Settings) -> str:
+    """What, beside song, model and options, decides how stems sound: where and how exactly they are computed.
+
+    What was asked for counts, not what it came to: whoever sets another device or precision wants to hear that one.
+    """
+    device = settings.device if options.device == "auto" else options.device
+    precision = settings.precision if options.precision == "auto" else options.precision
+    return f"{__version__} {device} {precision} {settings.backend}"
 
 
 def limits_of(settings: Settings) -> Limits:

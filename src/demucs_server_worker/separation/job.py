@@ -93,6 +93,8 @@ class SeparationResult:
         residual_db: energy of mix minus the sum of the stems against the mix, dB, before rounding to the file's bits
             and lossy coding; None when they need not add up.
         gain: applied to all stems.
+        source_sha256: hash of the song's bytes, hexadecimal; None where nobody took it.
+        model_sha256: digest of the model's weights and its bag, likewise.
     """
 
     files: tuple[str, ...]
@@ -102,3 +104,5 @@ class SeparationResult:
     forward_passes: int
     residual_db: float | None
     gain: float
+    source_sha256: str | None = None
+    model_sha256: str | None = None

@@ -184,6 +184,12 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest_of(files: VerifiedFiles) -> str:
+    """sha256 in hex over a model's weights and its bag: the same digest is the same model."""
+    content = [[weights.sha256 for weights in files.weights], files.bag.weights, files.bag.segment]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
 def read_metadata(model: str, path: Path) -> dict[str, str]:
     """The metadata in the header of a safetensors file, read without loading a tensor.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from demucs_server_worker.separation.model_files import (
     VerifiedFiles,
     WeightFile,
     Weights,
+    digest_of,
     verify,
 )
 
@@ -186,10 +186,5 @@ def _assemble(files: VerifiedFiles, networks: list[Any]) -> LoadedModel:
         channels=int(together.audio_channels),
         members=tuple(networks),
         weights=tuple(tuple(float(weight) for weight in row) for row in together.weights),
-        digest=_digest(files),
+        digest=digest_of(files),
     )
-
-
-def _digest(files: VerifiedFiles) -> str:
-    content = [[weights.sha256 for weights in files.weights], files.bag.weights, files.bag.segment]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

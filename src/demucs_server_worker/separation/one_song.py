@@ -103,7 +103,8 @@ class OneSong:
             sinks.abort()
             raise
         stems = self._describe(plan, paths, rates, mixdown, sinks, heard.tags)
-        self._manifest(paths, members, heard, stems, sinks.gain, mixdown.residual_db)
+        source_sha256 = self._hash_of_input(heard.mark)
+        self._manifest(paths, members, heard, source_sha256, stems, sinks.gain, mixdown.residual_db)
         self._meter.encoding(1.0)
         return SeparationResult(
             files=(*paths.stems, paths.manifest),
@@ -113,6 +114,8 @@ class OneSong:
             forward_passes=self._clock.passes,
             residual_db=mixdown.residual_db,
             gain=sinks.gain,
+            source_sha256=source_sha256,
+            model_sha256=self._model.digest,
         )
 
     # --- before the model runs ----------------------------------------------------------------------------------------
@@ -254,8 +257,8 @@ class OneSong:
         return tuple(stems)
 
     def _manifest(
-        self, paths: Layout, members: list[Member], heard: _Heard, stems: tuple[StemFile, ...], gain: float,
-        residual_db: float | None,
+        self, paths: Layout, members: list[Member], heard: _Heard, source_sha256: str, stems: tuple[StemFile, ...],
+        gain: float, residual_db: float | None,
     ) -> None:  # fmt: skip
         path = self._job.staging / paths.manifest
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -271,7 +274,7 @@ class OneSong:
             },
             source={
                 "name": self._job.input_name,
-                "sha256": self._hash_of_input(heard.mark),
+                "sha256": source_sha256,
                 "codec": heard.info.codec,
                 "sample_rate": heard.info.sample_rate,
                 "channels": heard.info.channels,

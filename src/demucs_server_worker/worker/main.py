@@ -21,6 +21,7 @@ from typing import NoReturn, Protocol
 import msgspec
 
 from demucs_server_worker.errors import DemucsWorkerError, ErrorInfo, SeparationCancelled, WorkerFailure
+from demucs_server_worker.result_key import result_key
 from demucs_server_worker.separation.job import SeparationJob, SeparationProgress, SeparationResult
 from demucs_server_worker.task import Cancelled, Completed, Failed, Outcome, Stage, Stem
 from demucs_server_worker.worker.channel import STDOUT, Channel
@@ -335,7 +336,14 @@ def completed(run: Run, result: SeparationResult) -> Completed:
         files=result.files,
         stems=stems,
         duration_seconds=result.duration_seconds,
+        result_key=_result_key(run, result),
     )
+
+
+def _result_key(run: Run, result: SeparationResult) -> str | None:
+    if run.conditions is None or result.source_sha256 is None or result.model_sha256 is None:
+        return None
+    return result_key(result.source_sha256, result.model_sha256, run.options, run.conditions)
 
 
 def _boot_error(error: Exception) -> ErrorInfo:

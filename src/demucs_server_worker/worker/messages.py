@@ -54,6 +54,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
         staging: absolute path of the folder to write into; the worker creates it and, unless it completes, removes it.
         options: what was asked for.
         max_duration_seconds, max_file_bytes: limits, or None.
+        conditions: part of the result's key, see `result_key`; None when no key is wanted.
     """
 
     task_id: str
@@ -67,6 +68,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     options: SeparationOptions
     max_duration_seconds: float | None = None
     max_file_bytes: int | None = None
+    conditions: str | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
