@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from demucs_server_worker.errors import DemucsWorkerError, DiskFull, OutputNotWritable, QueueCorrupt, QueueLocked
+from demucs_server_worker.errors import (
+    DemucsWorkerError,
+    DiskFull,
+    OutputNotWritable,
+    QueueCorrupt,
+    QueueLocked,
+    ShuttingDown,
+)
 from demucs_server_worker.queue.statements import statement
 
 # Longer than the 30 seconds for which a backup program may hold the file.
@@ -30,6 +37,7 @@ class Database:
             QueueCorrupt, QueueLocked, DiskFull, OutputNotWritable.
         """
         self.path = path
+        self._closed = False
         self._busy_timeout_seconds = busy_timeout_seconds
         uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
         with self._explained():
@@ -111,6 +119,7 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; the last one to go empties the write-ahead log into the database."""
+        self._closed = True
         self._connection.close()
 
     @contextmanager
@@ -124,6 +133,8 @@ class Database:
             raise explained from error
 
     def _explanation(self, error: sqlite3.DatabaseError) -> DemucsWorkerError | None:
+        if self._closed:
+            return ShuttingDown()
         # The low byte is the primary result code: https://www.sqlite.org/rescode.html#extrc
         match getattr(error, "sqlite_errorcode", 0) & 0xFF:
             case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:

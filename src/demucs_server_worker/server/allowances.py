@@ -16,7 +16,7 @@ def check_model(name: str, settings: Settings) -> None:
         UnknownModel: it is not among those that the administrator allowed, or that there are.
     """
     if name != settings.model and name not in allowed_models(settings):
-        raise UnknownModel(model=name, hint=", and GET /api/v1/models those that this server allows")
+        raise UnknownModel(model=name, hint="; GET models those that this server lets its clients ask for")
 
 
 def allowed_models(settings: Settings) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ def create_app(services: Services) -> FastAPI:
     """The HTTP API and the web page over `services`, as an ASGI application."""
     app = FastAPI(
         title="demucs-server-worker", version=__version__, docs_url=None, redoc_url=None, openapi_url=None,
-        redirect_slashes=False,
+        redirect_slashes=False, generate_unique_id_function=lambda route: route.name,
     )  # fmt: skip
     app.state.services = services
     app.add_middleware(Gate, services=services)

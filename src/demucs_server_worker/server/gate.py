@@ -14,19 +14,17 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demucs_server_worker.errors import DemucsWorkerError, Forbidden, InvalidRequest, Unauthorized
-from demucs_server_worker.server.problems import internal_problem, refusal
+from demucs_server_worker.server.intake import Intake, check_announced, is_upload
+from demucs_server_worker.server.paths import API_PREFIX, OPEN_PATHS, SESSION_COOKIE
+from demucs_server_worker.server.problems import UNFORESEEN, problem_of, problem_response
 from demucs_server_worker.server.security import (
     SAFE_METHODS,
-    SESSION_COOKIE,
     Names,
     comes_from_elsewhere,
     shown_key,
 )
 from demucs_server_worker.server.services import Services
 
-API_PREFIX = "/api/"
-# Whoever asks whether the server lives has no key to show; and a key is shown to begin a session.
-OPEN_PATHS = frozenset({"/api/v1/health/live", "/api/v1/health/ready", "/api/v1/session"})
 MOST_HEADERS = 100
 
 SECURITY_HEADERS = {
@@ -67,17 +65,17 @@ class Gate:
         began = time.monotonic()
         with structlog.contextvars.bound_contextvars(request=answer.request_id):
             try:
-                await self._admit(scope, headers)
-                await self._app(scope, receive, answer.send)
+                self._admit(scope, headers)
+                await self._app(scope, receive if is_upload(headers) else Intake(receive).receive, answer.send)
             except DemucsWorkerError as error:
-                await refusal(error)(scope, receive, answer.send)
+                await answer.fail(problem_response(problem_of(error)), receive)
             except Exception:
                 _log.exception("request failed", method=scope["method"], path=scope["path"])
-                await answer.fail(internal_problem(), receive)
+                await answer.fail(problem_response(UNFORESEEN), receive)
             finally:
                 self._note(scope, answer, time.monotonic() - began)
 
-    async def _admit(self, scope: Scope, headers: Headers) -> None:
+    def _admit(self, scope: Scope, headers: Headers) -> None:
         if len(scope["headers"]) > MOST_HEADERS:
             raise InvalidRequest(detail=f"it has more than {MOST_HEADERS} headers.")
         if not self._names.include(headers.get("host", "")):
@@ -86,12 +84,11 @@ class Gate:
             )
         if scope["method"] not in SAFE_METHODS and comes_from_elsewhere(headers):
             raise Forbidden(detail="a page of another site may change nothing here.")
+        if not is_upload(headers):
+            check_announced(headers)
         if scope["path"].startswith(API_PREFIX) and scope["path"] not in OPEN_PATHS:
-            self._authenticate(headers)
-
-    def _authenticate(self, headers: Headers) -> None:
-        if not is_authenticated(self._services, headers):
-            raise Unauthorized
+            if not is_authenticated(self._services, headers):
+                raise Unauthorized
 
     def _note(self, scope: Scope, answer: _Answer, seconds: float) -> None:
         status = answer.status or 499  # the client went away before there was an answer

@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from demucs_server_worker.errors import InvalidSetting
+from demucs_server_worker.server.protocol import PatientProtocol
 from demucs_server_worker.server.security import check_exposure
 from demucs_server_worker.settings import Settings
 
@@ -77,7 +78,7 @@ class HttpServer:
     def __init__(self, app: FastAPI, sockets: Sequence[socket.socket]) -> None:
         """Args: app: the application; sockets: bound."""
         config = uvicorn.Config(
-            app, http="h11", ws="none", loop="none", lifespan="off", log_config=None, log_level="error",
+            app, http=PatientProtocol, ws="none", loop="none", lifespan="off", log_config=None, log_level="error",
             access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
             h11_max_incomplete_event_size=MOST_HEADER_BYTES,

@@ -12,8 +12,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
-from demucs_server_worker.errors import DemucsWorkerError, InvalidOption
+from demucs_server_worker.errors import DemucsWorkerError, InvalidOption, InvalidRequest, TaskNotFound
 from demucs_server_worker.wire.problem import PROBLEM_TYPE, Problem
 from demucs_server_worker.wire.redaction import without_paths
 
@@ -24,6 +25,7 @@ STATUS: Mapping[str, int] = {
     "not_found": 404,
     "too_slow": 408,
     "task_conflict": 409,
+    "gone": 410,
     "input_too_large": 413,
     "input_too_long": 413,
     "unsupported_format": 415,
@@ -53,7 +55,11 @@ RETRY_AFTER_SECONDS = {
     "out_of_memory": 30,
 }
 
-_INTERNAL = "Something went wrong in the server; its log says what. The request id in X-Request-ID leads there."
+UNFORESEEN = Problem(
+    title="Internal Server Error", status=500, code="internal", retryable=False,
+    detail="Something went wrong in the server; its log says what, under the id that X-Request-ID tells.",
+)  # fmt: skip
+"""The answer to an error that nobody foresaw: it says nothing of the inside."""
 
 _log = structlog.get_logger("demucs_server_worker.server")
 
@@ -124,29 +130,27 @@ def _shown(value: object) -> str:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """What routing refuses: no such address, or no such method there."""
+    """What routing refuses: no such address, or no such method there; and what broke off the reading of a body."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
-    status, code = error.status_code, "not_found" if error.status_code == 404 else "invalid_request"
-    details = {
-        404: f"There is nothing at {request.url.path}. /docs lists what there is.",
-        405: f"{request.method} is not possible at {request.url.path}.",
-    }
-    problem = Problem(
-        title=http.HTTPStatus(status).phrase, status=status, detail=details.get(status, f"{error.detail}."),
-        code=code, retryable=False,
-    )  # fmt: skip
-    return problem_response(problem, error.headers)
+    if isinstance(error.__cause__, DemucsWorkerError):
+        return await _on_error(request, error.__cause__)
+    status, path = error.status_code, request.url.path
+    match status:
+        case 404:
+            unknown = TaskNotFound(f"There is nothing at {path}. /docs lists what there is.")
+            return problem_response(problem_of(unknown, named=(path, "/docs")))
+        case 405:
+            detail, headers = f"{request.method} is not possible at {path}.", {"Allow": ", ".join(_methods(request))}
+        case _:
+            detail, headers = f"{error.detail}.", dict(error.headers or {})
+    problem = problem_of(InvalidRequest(detail), named=(path,))
+    title = http.HTTPStatus(status).phrase
+    return problem_response(problem.model_copy(update={"status": status, "title": title}), headers)
 
 
-def internal_problem() -> Response:
-    """The answer to an error that nobody foresaw: it says nothing of the inside."""
-    problem = Problem(title="Internal Server Error", status=500, detail=_INTERNAL, code="internal", retryable=False)
-    return problem_response(problem)
-
-
-def refusal(error: DemucsWorkerError, status: int | None = None) -> Response:
-    """The answer of a gate that stands before the routes."""
-    problem = problem_of(error)
-    if status is not None:
-        problem = problem.model_copy(update={"status": status, "title": http.HTTPStatus(status).phrase})
-    return problem_response(problem)
+def _methods(request: Request) -> list[str]:
+    """All that are possible at the address: routing itself stops at the first route that fits."""
+    return [
+        method for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]  # fmt: skip

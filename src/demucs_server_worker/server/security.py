@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from demucs_server_worker.errors import InvalidSetting
 from demucs_server_worker.settings import Settings
 
-SESSION_COOKIE = "demucs_server_worker_session"
 # A page asks for the key again after this time.
 SESSION_SECONDS = 12 * 3600
 # The oldest session ends when there would be more.

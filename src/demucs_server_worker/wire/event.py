@@ -16,11 +16,11 @@ class EventBody(Shape):
 
     event: EventKind = Field(description="what happened")
     at: Moment
-    task_id: str | None = Field(None, description="the task it is about")
-    task: TaskBody | None = Field(None, description="that task as it is after the event")
-    worker_id: str | None = Field(None, description="the worker it is about")
-    error: ErrorBody | None = Field(None, description="why, for retrying and failed")
-    detail: str | None = Field(None, description="a sentence, for events of workers and of the server's health")
+    task_id: str | None = Field(default=None, description="the task it is about")
+    task: TaskBody | None = Field(default=None, description="that task as it is after the event")
+    worker_id: str | None = Field(default=None, description="the worker it is about")
+    error: ErrorBody | None = Field(default=None, description="why, for retrying and failed")
+    detail: str | None = Field(default=None, description="a sentence, for events of workers and of the server's health")
 
 
 def event_body(event: Event, *, queue_position: int | None = None) -> EventBody:

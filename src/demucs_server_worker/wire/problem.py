@@ -21,13 +21,13 @@ class ErrorBody(Shape):
 class Problem(Shape):
     """Why a request was refused."""
 
-    type: str = Field("about:blank", description="always about:blank: `code` tells the kind")
+    type: str = Field(default="about:blank", description="always about:blank: `code` tells the kind")
     title: str = Field(description="the meaning of the status", examples=["Not Found"])
     status: int = Field(description="the HTTP status", ge=400, le=599, examples=[404])
     detail: str = Field(description="what happened and what to do, for people")
     code: str = Field(description="one of the documented codes, for programs", examples=["not_found"])
     retryable: bool = Field(description="whether the same request can succeed later")
-    task_id: str | None = Field(None, description="the task that it is about, where there is one")
+    task_id: str | None = Field(default=None, description="the task that it is about, where there is one")
 
     @property
     def error(self) -> ErrorInfo:

@@ -19,8 +19,12 @@ class StemBody(Shape):
     """One separated signal."""
 
     name: str = Field(description="drums, bass, other, vocals, no_vocals, …", examples=["vocals"])
-    path: str | None = Field(None, description="where it lies on the server; null unless the caller named the folder")
-    url: str | None = Field(None, description="where to get it, relative to the server; null on the command line")
+    path: str | None = Field(
+        default=None, description="where it lies on the server; null unless the caller named the folder"
+    )
+    url: str | None = Field(
+        default=None, description="where to get it, relative to the server; null on the command line"
+    )
     format: str = Field(examples=["wav"])
     sample_rate: int = Field(description="Hz", examples=[44100])
     channels: int = Field(examples=[2])
@@ -34,7 +38,7 @@ class WebhookBody(Shape):
     """Where the events of a task are told to."""
 
     url: str = Field(description="http or https, of a host that the administrator allowed")
-    events: tuple[str, ...] = Field(("completed", "failed", "cancelled"), description="which events are told")
+    events: tuple[str, ...] = Field(default=("completed", "failed", "cancelled"), description="which events are told")
 
 
 class TaskBody(Shape):
@@ -49,8 +53,8 @@ class TaskBody(Shape):
     max_attempts: int = Field(description="attempts before the task is failed", examples=[3])
     progress: float = Field(description="0 to 1 within the attempt; never falls", ge=0, le=1, examples=[0.42])
     stage: Stage = Field(description="what it is busy with")
-    queue_position: int | None = Field(None, description="1 is the next to start; null unless it is queued")
-    eta_seconds: float | None = Field(None, description="seconds until it is done, once that can be told")
+    queue_position: int | None = Field(default=None, description="1 is the next to start; null unless it is queued")
+    eta_seconds: float | None = Field(default=None, description="seconds until it is done, once that can be told")
     created_at: Moment | None
     started_at: Moment | None = Field(description="start of the present attempt")
     finished_at: Moment | None
@@ -59,8 +63,10 @@ class TaskBody(Shape):
     options: OptionsBody
     stems: tuple[StemBody, ...] = Field(description="the result of a completed task")
     error: ErrorBody | None = Field(description="why the last attempt failed; null once a task is completed")
-    cached: bool = Field(False, description="whether the stems are those of an earlier task, and nothing was computed")
-    webhook: WebhookBody | None = Field(None, description="where the events of the task are told to")
+    cached: bool = Field(
+        default=False, description="whether the stems are those of an earlier task, and nothing was computed"
+    )
+    webhook: WebhookBody | None = Field(default=None, description="where the events of the task are told to")
 
 
 class TaskPage(Shape):

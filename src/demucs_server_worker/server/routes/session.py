@@ -8,7 +8,8 @@ from pydantic import Field
 from demucs_server_worker.errors import Unauthorized
 from demucs_server_worker.server.gate import is_authenticated
 from demucs_server_worker.server.openapi import refusals
-from demucs_server_worker.server.security import SESSION_COOKIE, SESSION_SECONDS
+from demucs_server_worker.server.paths import SESSION_COOKIE
+from demucs_server_worker.server.security import SESSION_SECONDS
 from demucs_server_worker.server.services import Given
 from demucs_server_worker.wire.base import Form, Shape
 

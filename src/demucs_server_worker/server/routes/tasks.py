@@ -15,7 +15,7 @@ from demucs_server_worker.wire.task import TaskBody, TaskPage
 
 router = APIRouter(tags=["tasks"])
 
-TaskId = Annotated[str, Path(description="the task's id", min_length=1, max_length=64, pattern="^[0-9a-z-]+$")]
+TaskId = Annotated[str, Path(description="the task's id")]
 """The parameter `task_id` of a route."""
 
 # A page of the longest tasks stays below a few megabytes.

@@ -1,0 +1,8 @@
+"""Addresses and names that several parts of the server must agree on."""
+
+from __future__ import annotations
+
+API_PREFIX = "/api/"
+# Whoever asks whether the server lives has no key to show; and a session is begun by showing one.
+OPEN_PATHS = frozenset({"/api/v1/health/live", "/api/v1/health/ready", "/api/v1/session"})
+SESSION_COOKIE = "demucs_server_worker_session"
