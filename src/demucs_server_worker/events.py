@@ -73,6 +73,7 @@ class EventBus:
         self._listeners: WeakSet[Listener] = WeakSet()
         self._closed = False
         self._callbacks: list[Callable[[Event], None]] = []
+        self._at_end: list[Callable[[], None]] = []
 
     def publish(
         self,
@@ -98,9 +99,12 @@ class EventBus:
             listener.offer(event)
         return event
 
-    def call(self, callback: Callable[[Event], None]) -> None:
-        """Call `callback` for every event from now on, on the publisher's time: it must be quick and not raise."""
+    def call(self, callback: Callable[[Event], None], at_end: Callable[[], None] | None = None) -> None:
+        """Call `callback` for every event from now on, on the publisher's time, and `at_end` when the bus is closed:
+        they must be quick and not raise."""
         self._callbacks.append(callback)
+        if at_end is not None:
+            self._at_end.append(at_end)
 
     def listen(self, task_id: str | None = None) -> Listener:
         """A listener for the events of one task, or of all: it hears what is published from now on, as long as somebody
@@ -114,6 +118,8 @@ class EventBus:
     def close(self) -> None:
         """End every listener's iteration, after what it has not read yet."""
         self._closed = True
+        for callback in self._at_end:
+            callback()
         for listener in self._listeners:
             listener.close()
 

@@ -348,9 +348,10 @@ class WorkerManager:
             return only(Event(kind=kind, seq=0, at=self._clock(), task_id=task_id, task=task))
         return listener.until_final()
 
-    def follow(self, callback: Callable[[Event], None]) -> None:
-        """Call `callback` for every event from now on, on the publisher's time: it must be quick and not raise."""
-        self._bus.call(callback)
+    def follow(self, callback: Callable[[Event], None], at_end: Callable[[], None] | None = None) -> None:
+        """Call `callback` for every event from now on, on the publisher's time, and `at_end` when the manager has ended
+        and before its queue is closed: they must be quick and not raise."""
+        self._bus.call(callback, at_end)
 
     async def with_deliveries(self, verb: Callable[[Deliveries], T]) -> T:
         """What `verb` gives for the deliveries of webhooks, on the thread that owns the queue's database."""

@@ -1,4 +1,4 @@
-"""What is still to be told to webhooks, as the queue's database keeps it. Triggers put it there with a task's change."""
+"""What is still to be told to webhooks, on the disk. Triggers store it with the change of the task."""
 
 from __future__ import annotations
 
