@@ -29,10 +29,22 @@ def separation_options(flags: Mapping[str, Any], *, default_model: str) -> Separ
     Raises:
         UsageError: flags that exclude one another, or a value that does not fit, in one sentence.
     """
+    return SeparationOptions.parse({"model": default_model, **given_options(flags)})
+
+
+def given_options(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, as far as the flags say anything: the rest is for others to decide, as for a server.
+
+    Args:
+        flags: as for `separation_options`.
+
+    Raises:
+        UsageError: as `separation_options`.
+    """
     format = _format(flags)
     values: dict[str, Any] = {name: flags.get(name) for name in _SAME}
     values |= {
-        "model": flags.get("name") or default_model,
+        "model": flags.get("name"),
         "format": format,
         "bit_depth": _bit_depth(flags),
         "bitrate": _bitrate(flags, format),
@@ -41,10 +53,12 @@ def separation_options(flags: Mapping[str, Any], *, default_model: str) -> Separ
     if flags.get("no_split"):
         _exclude(flags, "no_split", "segment")
     values |= _stems(flags)
+    given = {name: value for name, value in values.items() if value is not None}
     try:
-        return SeparationOptions.parse(values)
+        SeparationOptions.parse(given)
     except InvalidOption as error:
         raise UsageError(_as_flag(error.message)) from None
+    return given
 
 
 def _exclude(flags: Mapping[str, Any], *names: str) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from demucs_server_worker.cli import parameters
 from demucs_server_worker.cli.exits import UsageError
-from demucs_server_worker.options import DEFAULT_FILENAME, AudioFormat, ClipMode, Precision, Residual
 
 EPILOG = """\
 [bold]Examples[/bold]
@@ -22,79 +22,51 @@ Demucs' folders: [cyan]demucs-server-worker separate song.mp3 --filename '{model
 A name that begins with a dash: [cyan]demucs-server-worker separate -- -song.mp3[/cyan]
 """
 
-_WHAT, _HOW, _FORMAT, _RUN = "What to separate", "How to separate", "What to write", "Running"
-
 
 def separate(
     ctx: typer.Context,
-    files: Annotated[list[str], typer.Argument(
-        metavar="FILE", help="Files, folders (searched to their ends) and patterns such as '*.mp3'.")],
+    files: parameters.FilesArgument,
     name: Annotated[str | None, typer.Option(
-        "-n", "--name", rich_help_panel=_WHAT,
+        "-n", "--name", rich_help_panel=parameters.WHAT,
         help="Model: a Demucs name, hf://namespace/name, or demo. DEMUCS_WORKER_MODEL or htdemucs by default.")] = None,
     repo: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, rich_help_panel=_WHAT,
+        exists=True, file_okay=False, rich_help_panel=parameters.WHAT,
         help="Folder of local models, instead of those that Demucs publishes.")] = None,
-    stems: Annotated[str | None, typer.Option(
-        metavar="NAMES", rich_help_panel=_WHAT, help="Only these stems, separated by commas: vocals,drums.")] = None,
-    two_stems: Annotated[str | None, typer.Option(
-        metavar="STEM", rich_help_panel=_WHAT, help="Only two: STEM and no_STEM, which is all the rest.")] = None,
-    other_method: Annotated[Literal["none", "add", "minus"], typer.Option(
-        rich_help_panel=_WHAT,
-        help="How no_STEM is made: from the other stems, from the mix minus STEM, or not at all.")] = "add",
-    shifts: Annotated[int | None, typer.Option(
-        min=0, rich_help_panel=_HOW, help="Random shifts to average: better and as many times slower. "
-        "0 by default, where Demucs takes 1.")] = None,
-    overlap: Annotated[float | None, typer.Option(
-        rich_help_panel=_HOW, help="How much segments overlap, as a part of one. 0.25 by default.")] = None,
-    segment: Annotated[float | None, typer.Option(
-        metavar="SECONDS", rich_help_panel=_HOW, help="Length of a segment; shorter takes less memory. "
-        "The model's own by default.")] = None,
-    no_split: Annotated[bool, typer.Option(
-        "--no-split", rich_help_panel=_HOW, help="The whole song at once: memory grows with its length.")] = False,
-    device: Annotated[str | None, typer.Option(
-        "-d", "--device", rich_help_panel=_HOW, help="auto, cpu, cuda, cuda:1 or mps.")] = None,
-    precision: Annotated[Precision | None, typer.Option(
-        rich_help_panel=_HOW, help="Numbers that the model computes with.")] = None,
+    stems: parameters.StemsFlag = None,
+    two_stems: parameters.TwoStemsFlag = None,
+    other_method: parameters.OtherMethodFlag = "add",
+    shifts: parameters.ShiftsFlag = None,
+    overlap: parameters.OverlapFlag = None,
+    segment: parameters.SegmentFlag = None,
+    no_split: parameters.NoSplitFlag = False,
+    device: parameters.DeviceFlag = None,
+    precision: parameters.PrecisionFlag = None,
     out: Annotated[Path, typer.Option(
-        "-o", "--out", rich_help_panel=_FORMAT, help="Folder for the stems.")] = Path("separated"),
-    filename: Annotated[str | None, typer.Option(
-        metavar="TEMPLATE", rich_help_panel=_FORMAT, help="Path of a stem below it, from {project}, {track}, "
-        f"{{trackext}}, {{stem}}, {{ext}}, {{model}}. {DEFAULT_FILENAME} by default.")] = None,
-    project: Annotated[str | None, typer.Option(
-        metavar="NAME", rich_help_panel=_FORMAT, help="Project these songs belong to; {project} in the path.")] = None,
-    format: Annotated[AudioFormat | None, typer.Option(
-        rich_help_panel=_FORMAT, help="Format of the stems. wav by default.")] = None,
-    mp3: Annotated[bool, typer.Option("--mp3", rich_help_panel=_FORMAT, help="As --format mp3.")] = False,
-    mp3_bitrate: Annotated[int | None, typer.Option(
-        metavar="KBITS", rich_help_panel=_FORMAT, help="kbit/s of MP3. 320 by default.")] = None,
-    mp3_preset: Annotated[int | None, typer.Option(
-        min=2, max=7, rich_help_panel=_FORMAT, help="Effort for MP3: 2 is the best and the default, "
-        "7 the fastest.")] = None,
-    flac: Annotated[bool, typer.Option("--flac", rich_help_panel=_FORMAT, help="As --format flac.")] = False,
-    bitrate: Annotated[int | None, typer.Option(
-        metavar="KBITS", rich_help_panel=_FORMAT, help="kbit/s of any lossy format. 320 by default.")] = None,
-    int24: Annotated[bool, typer.Option(
-        "--int24", rich_help_panel=_FORMAT, help="24 bits a sample instead of 16 (WAV, FLAC).")] = False,
-    float32: Annotated[bool, typer.Option(
-        "--float32", rich_help_panel=_FORMAT, help="32-bit floating point instead of 16 bits (WAV).")] = False,
-    sample_rate: Annotated[str | None, typer.Option(
-        metavar="RATE", rich_help_panel=_FORMAT, help="source (the default), model, or a rate in Hz.")] = None,
-    clip_mode: Annotated[ClipMode | None, typer.Option(
-        rich_help_panel=_FORMAT, help="Against clipping: one gain for all stems (rescale, the default), a cut, or "
-        "nothing.")] = None,
-    residual: Annotated[Residual | None, typer.Option(
-        rich_help_panel=_FORMAT, help="other: the stem other also takes what all stems miss of the mix.")] = None,
+        "-o", "--out", rich_help_panel=parameters.FORMAT, help="Folder for the stems.")] = Path("separated"),
+    filename: parameters.FilenameFlag = None,
+    project: parameters.ProjectFlag = None,
+    format: parameters.FormatFlag = None,
+    mp3: parameters.Mp3Flag = False,
+    mp3_bitrate: parameters.Mp3BitrateFlag = None,
+    mp3_preset: parameters.Mp3PresetFlag = None,
+    flac: parameters.FlacFlag = False,
+    bitrate: parameters.BitrateFlag = None,
+    int24: parameters.Int24Flag = False,
+    float32: parameters.Float32Flag = False,
+    sample_rate: parameters.SampleRateFlag = None,
+    clip_mode: parameters.ClipModeFlag = None,
+    residual: parameters.ResidualFlag = None,
     jobs: Annotated[int | None, typer.Option(
-        "-j", "--jobs", min=0, rich_help_panel=_RUN, help="Songs at a time. 2 by default, or MAX_WORKERS.")] = None,
-    priority: Annotated[Literal["high", "normal", "low"], typer.Option(
-        rich_help_panel=_RUN, help="Priority of the tasks.")] = "normal",
+        "-j", "--jobs", min=0, rich_help_panel=parameters.RUN,
+        help="Songs at a time. 2 by default, or MAX_WORKERS.")] = None,
+    priority: parameters.PriorityFlag = "normal",
     config: Annotated[Path | None, typer.Option(
-        metavar="FILE", rich_help_panel=_RUN, help="Settings as TOML, below those of the environment.")] = None,
+        metavar="FILE", rich_help_panel=parameters.RUN,
+        help="Settings as TOML, below those of the environment.")] = None,
     as_json: Annotated[bool, typer.Option(
-        "--json", rich_help_panel=_RUN, help="One JSON object a line: what happens, and a summary.")] = False,
+        "--json", rich_help_panel=parameters.RUN, help="One JSON object a line: what happens, and a summary.")] = False,
     quiet: Annotated[bool, typer.Option(
-        "-q", "--quiet", rich_help_panel=_RUN, help="Print failures only.")] = False,
+        "-q", "--quiet", rich_help_panel=parameters.RUN, help="Print failures only.")] = False,
 ) -> int:  # fmt: skip
     """Separate songs into stems, several at a time.
 
