@@ -20,7 +20,8 @@ TROUBLES = ["A worker does not start?", "A worker crashes?", "It is slow?"]
 
 def checks(tmp_path: Path, *arguments: str, **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
     """The exit code, and the checks by name."""
-    values = {"DEMUCS_WORKER_DATA_DIR": str(tmp_path / "data"), "DEMUCS_WORKER_MODEL": "demo", **environment}
+    values = {"DEMUCS_WORKER_DATA_DIR": str(tmp_path / "data"), "DEMUCS_WORKER_MODEL": "demo",
+              "DEMUCS_WORKER_PORT": "0", **environment}  # fmt: skip
     ran = run("doctor", "--json", *arguments, cwd=tmp_path, **values)
     assert "Traceback" not in ran.stderr, ran.stderr
     found = [json.loads(line) for line in ran.stdout.splitlines()]
@@ -110,13 +111,20 @@ def test_a_server_that_runs_is_seen_and_left_alone(tmp_path: Path) -> None:
     assert "no worker manager" in named(checks(tmp_path, "--quick")[1], "manager")["found"]
 
 
-def test_a_port_that_another_has_is_warned_of(tmp_path: Path) -> None:
+def test_a_port_that_another_has_fails(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         code, found = checks(tmp_path, "--quick", DEMUCS_WORKER_PORT=str(port))
-    assert (code, named(found, "port")["verdict"]) == (0, "warning")
+    assert (code, named(found, "port")["verdict"]) == (1, "failed")
+    assert "DEMUCS_WORKER_PORT" in named(found, "port")["mend"]
+
+
+def test_a_server_that_others_could_reach_without_a_key_fails(tmp_path: Path) -> None:
+    code, found = checks(tmp_path, "--quick", DEMUCS_WORKER_HOST="192.0.2.1")
+    assert (code, named(found, "port")["verdict"]) == (1, "failed")
+    assert "DEMUCS_WORKER_API_KEYS" in named(found, "port")["mend"]
 
 
 @pytest.mark.parametrize("name", ["a\x1b[2Jb.wav"])

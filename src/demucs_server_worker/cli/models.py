@@ -45,8 +45,10 @@ def models(
         return _download(download, as_json)
     found = catalogue.list_models(repo or load_settings(config).model_repo)
     if as_json:
+        from demucs_server_worker.wire.model import model_body
+
         for model in found:
-            _print_object(_fields(model))
+            _print_object(model_body(model).model_dump(mode="json"))
     elif sys.stdout.isatty():
         _print_table(found)
     else:
@@ -71,18 +73,6 @@ def _print_object(fields: dict[str, Any]) -> None:
     from demucs_server_worker.cli.json_report import write_line
 
     write_line(sys.stdout, fields)
-
-
-def _fields(model: ModelInfo) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "source": model.source,
-        "onDisk": model.on_disk,
-        "members": model.members,
-        "stems": None if model.stems is None else list(model.stems),
-        "bytes": model.bytes,
-        "note": model.note,
-    }
 
 
 def _cells(model: ModelInfo) -> tuple[str, ...]:

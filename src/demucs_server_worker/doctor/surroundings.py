@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 
 from demucs_server_worker.doctor.check import GIGABYTE, Check, Trouble, failed, fine, gigabytes, warned
-from demucs_server_worker.errors import DataFolderInUse, DemucsWorkerError
+from demucs_server_worker.errors import DataFolderInUse, DemucsWorkerError, InvalidSetting
+from demucs_server_worker.exposure import check_exposure
 from demucs_server_worker.folder_lock import FolderLock
 from demucs_server_worker.settings import Settings
 
@@ -66,8 +67,13 @@ def check_manager(folder: Path, pid: str | None) -> Check:
 
 
 def check_port(settings: Settings, pid: str | None) -> Check:
-    """The port is free, or taken while a manager runs here. Nothing listens on it yet: it is for the HTTP side."""
+    """The port is free, or taken while a manager runs here; and others can reach it only with a key."""
     where = f"{settings.host}:{settings.port}"
+    try:
+        check_exposure(settings)
+    except InvalidSetting:
+        found = f"others can reach {settings.host}, and no API key keeps them out"
+        return failed(_HERE, "port", found, "Set DEMUCS_WORKER_API_KEYS, or listen on 127.0.0.1.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -79,7 +85,7 @@ def check_port(settings: Settings, pid: str | None) -> Check:
         if pid is not None:
             return fine(_HERE, "port", f"{where} is taken, and a manager runs here")
         reason = (error.strerror or str(error)).lower()
-        return warned(_HERE, "port", f"{where} cannot be had: {reason}", "Set DEMUCS_WORKER_HOST, DEMUCS_WORKER_PORT.")
+        return failed(_HERE, "port", f"{where} cannot be had: {reason}", "Set DEMUCS_WORKER_PORT (0 takes a free one).")
     return fine(_HERE, "port", f"{where} is free")
 
 

@@ -13,8 +13,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from demucs_server_worker.errors import InvalidSetting
+from demucs_server_worker.exposure import check_exposure
 from demucs_server_worker.server.protocol import PatientProtocol
-from demucs_server_worker.server.security import check_exposure
 from demucs_server_worker.settings import Settings
 
 # Of one request's line and headers together.

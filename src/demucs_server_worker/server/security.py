@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
-from demucs_server_worker.errors import InvalidSetting
-from demucs_server_worker.settings import Settings
+from demucs_server_worker.exposure import is_loopback
 
 # A page asks for the key again after this time.
 SESSION_SECONDS = 12 * 3600
@@ -19,27 +18,6 @@ SESSION_SECONDS = 12 * 3600
 MOST_SESSIONS = 1_000
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach a server that listens on `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def check_exposure(settings: Settings) -> None:
-    """Refuse to be open to a network without a key.
-
-    Raises:
-        InvalidSetting: the host is not loopback and there is no key.
-    """
-    if not settings.api_keys and not is_loopback(settings.host):
-        raise InvalidSetting(
-            setting="DEMUCS_WORKER_API_KEYS", value="",
-            allowed=f"others can reach {settings.host}, so a key is needed; or listen on 127.0.0.1",
-        )  # fmt: skip
 
 
 class Keys:
