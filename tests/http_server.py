@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import wave
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -112,12 +113,23 @@ def serving(
         settings: by their names.
     """
     (folder / "out").mkdir(exist_ok=True)
+    write_song(folder / "song.wav")
     values = {"port": 0, "allowed_roots": str(folder), "shutdown_grace": 0, **settings}
     server = _Thread(managers.manager(folder, workers=workers, start=start, **values), folder, dict(headers or {}))
     try:
         yield server.started()
     finally:
         server.stop()
+
+
+def write_song(path: Path, seconds: float = 1.0) -> Path:
+    """Silence that passes for a song where nobody separates it."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8_000)
+        file.writeframes(bytes(round(seconds * 8_000) * 2))
+    return path
 
 
 class _Thread:

@@ -136,6 +136,9 @@ class Settings(BaseSettings):
     allowed_hosts: Names = Field(
         (), description="further names by which clients may call the server, comma-separated, as behind a proxy"
     )
+    upload_patience: Seconds = Field(
+        30.0, gt=0, le=3600, description="an upload that brings less than 1 kB a second over this time is broken off"
+    )
     allowed_roots: Names = Field((), description="folders from which HTTP clients may name server-side paths")
     result_ttl: Seconds = Field(604_800.0, gt=0, description="how long finished uploads and their stems are kept")
     webhook_hosts: Names = Field(

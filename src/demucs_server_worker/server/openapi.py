@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
 
 from demucs_server_worker.errors import (
     DemucsWorkerError,
@@ -21,6 +22,7 @@ from demucs_server_worker.server.examples import TASK, TASK_PAGE
 from demucs_server_worker.server.paths import OPEN_PATHS, SESSION_COOKIE
 from demucs_server_worker.server.problems import RETRY_AFTER_SECONDS, UNFORESEEN, problem_of, status_of_code
 from demucs_server_worker.wire.problem import PROBLEM_TYPE, Problem
+from demucs_server_worker.wire.submission import Submission
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -107,6 +109,8 @@ def completed(description: dict[str, Any]) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    _, submission = models_json_schema([(Submission, "validation")], ref_template="#/components/schemas/{model}")
+    schemas.update(submission["$defs"])
     schemas["Problem"] = Problem.model_json_schema(mode="serialization")
     for name, example in {"TaskBody": TASK, "TaskPage": TASK_PAGE}.items():
         if name in schemas:

@@ -9,9 +9,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from demucs_server_worker.assistant.assistant import Assistant
 from demucs_server_worker.manager import WorkerManager
 from demucs_server_worker.server.security import Keys, Sessions
+from demucs_server_worker.server.uploads import UploadStore, sweep_uploads
 from demucs_server_worker.settings import Settings
+from demucs_server_worker.webhooks.rules import Rules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,20 +26,34 @@ class Services:
         settings: the manager's.
         keys: the API keys, hashed.
         sessions: of web pages that have shown a key.
+        assistant: looks into songs.
+        uploads: the songs that clients sent.
+        webhook_rules: to whom events may be told.
     """
 
     manager: WorkerManager
     settings: Settings
     keys: Keys
     sessions: Sessions
+    assistant: Assistant
+    uploads: UploadStore
+    webhook_rules: Rules
 
 
 @asynccontextmanager
 async def opened(manager: WorkerManager) -> AsyncIterator[Services]:
     """The services over a manager that has been started; what they began is ended with the block."""
-    yield Services(
-        manager=manager, settings=manager.settings, keys=Keys(manager.settings.api_keys), sessions=Sessions()
-    )
+    settings = manager.settings
+    services = Services(
+        manager=manager, settings=settings, keys=Keys(settings.api_keys), sessions=Sessions(), assistant=Assistant(),
+        uploads=UploadStore(settings.data_dir), webhook_rules=Rules.of(settings),
+    )  # fmt: skip
+    try:
+        await sweep_uploads(services.uploads, manager.list_tasks)
+        yield services
+    finally:
+        await services.assistant.stop()
+        services.uploads.close()
 
 
 async def _given(request: Request) -> Services:

@@ -1,0 +1,42 @@
+"""An answer to a request whose body was not read to its end: the connection is of no further use."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+# How long what a client still sends is dropped, so that it finds the answer before it finds the connection closed:
+# closing with unread bytes resets the connection, and may take the answer along.
+LINGER_SECONDS = 2.0
+
+
+class ClosingResponse(Response):
+    """Another response, after which the connection is closed."""
+
+    def __init__(self, inner: Response, *, linger: bool) -> None:
+        """Args: inner: what to answer; linger: whether the client is still busy sending."""
+        super().__init__(inner.body, inner.status_code)
+        self.raw_headers = [*inner.raw_headers, (b"connection", b"close")]
+        self._linger = linger
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, listen on for a moment, and close."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        # A client that asked before it sends has sent nothing; reading would tell it to begin.
+        if self._linger and not any(name == b"expect" for name, _ in scope["headers"]):
+            await _drop_the_rest(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _drop_the_rest(receive: Receive) -> None:
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return

@@ -1,0 +1,124 @@
+"""A submission on its way from the request into the queue: uploaded songs, and songs that lie on the server."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from demucs_server_worker.errors import InvalidOption, QueueFull, ShuttingDown
+from demucs_server_worker.server.allowances import below_a_root, check_model
+from demucs_server_worker.server.form_fields import task_form
+from demucs_server_worker.server.receiving import Body, Received, receive_song
+from demucs_server_worker.server.services import Services
+from demucs_server_worker.task import Origin, Task, TaskRequest
+from demucs_server_worker.webhooks.rules import webhook_of
+from demucs_server_worker.wire.submission import Submission, TaskForm
+
+IDEMPOTENCY_KEY = "idempotency-key"
+
+
+def check_room(services: Services) -> None:
+    """Refuse a submission before its body is read, where the queue would refuse it afterwards.
+
+    Raises:
+        ShuttingDown, QueueFull: see there.
+    """
+    status = services.manager.get_status()
+    if not status["accepting"]:
+        raise ShuttingDown
+    if status["queue"]["queued"] >= services.settings.max_queued:
+        raise QueueFull(queued=status["queue"]["queued"])
+
+
+async def submit_upload(services: Services, request: Request, body: Body) -> tuple[Task, bool]:
+    """Receive a song with its fields, look into it, and queue it.
+
+    Returns:
+        The task, and whether it is new. What was uploaded for one that exists is removed.
+
+    Raises:
+        DemucsWorkerError: it is not taken, and nothing of it is left.
+        pydantic.ValidationError: likewise, for a field whose type does not fit.
+    """
+    content_type = request.headers.get("content-type", "")
+    received = await receive_song(body, content_type, services.uploads, services.settings.max_file_size)
+    # From here on it is carried out whole, whoever waits for it: a client that goes away must leave neither a song
+    # without a task nor a task without its song.
+    return await asyncio.shield(asyncio.ensure_future(_queue_upload(services, request, received)))
+
+
+async def submit_path(services: Services, request: Request, content: bytes) -> tuple[Task, bool]:
+    """Look into a song that lies on the server, and queue it.
+
+    Args:
+        services: of the server.
+        request: with the headers; paths that may be told back are noted in its state.
+        content: its body, JSON.
+
+    Returns:
+        The task, and whether it is new.
+
+    Raises:
+        DemucsWorkerError, pydantic.ValidationError: it is not taken.
+    """
+    form = Submission.model_validate_json(content)
+    request.state.named_paths = (form.input_path, form.output_dir)
+    given = _given(services, request, form)
+    for name in ("input_path", "output_dir"):
+        given[name] = below_a_root(name, given[name], services.settings)
+    wanted = _with_webhook(services, form, TaskRequest.parse(given))
+    seconds = await _length_of(services, given["input_path"], wanted.input_name)
+    return await services.manager.submit(msgspec.structs.replace(wanted, duration_seconds=seconds))
+
+
+async def _queue_upload(services: Services, request: Request, received: Received) -> tuple[Task, bool]:
+    folders = received.incoming.folders
+    try:
+        wanted = _upload_request(services, request, received)
+        seconds = await _length_of(services, folders.song, wanted.input_name)
+        task, is_new = await services.manager.submit(msgspec.structs.replace(wanted, duration_seconds=seconds))
+    except Exception:
+        # Not when cancelled, as the event loop ends: the task may have been stored. The next start sweeps.
+        await received.incoming.discard()
+        raise
+    if not is_new:
+        await received.incoming.discard()
+    return task, is_new
+
+
+def _upload_request(services: Services, request: Request, received: Received) -> TaskRequest:
+    form = task_form(received.fields)
+    given = _given(services, request, form)
+    given.setdefault("input_name", received.name)
+    folders = received.incoming.folders
+    wanted = TaskRequest.parse({**given, "input_path": folders.song, "output_dir": folders.results})
+    uploaded = msgspec.structs.replace(wanted, origin=Origin.UPLOAD, input_sha256=received.incoming.sha256)
+    return _with_webhook(services, form, uploaded)
+
+
+def _given(services: Services, request: Request, form: TaskForm) -> dict[str, Any]:
+    """The fields for `TaskRequest.parse`, the model among them, and the key of the request as its `file_id`."""
+    given = form.given()
+    check_model(given.setdefault("model", services.settings.model), services.settings)
+    key = request.headers.get(IDEMPOTENCY_KEY)
+    if key and given.setdefault("file_id", key) != key:
+        raise InvalidOption(option="fileId", value=given["file_id"], allowed="the Idempotency-Key header says another")
+    return given
+
+
+def _with_webhook(services: Services, form: TaskForm, wanted: TaskRequest) -> TaskRequest:
+    wish = form.webhook.model_dump() if form.webhook is not None else None
+    return msgspec.structs.replace(wanted, webhook=webhook_of(wish, services.webhook_rules))
+
+
+async def _length_of(services: Services, song: Path, name: str) -> float | None:
+    """Seconds of the song as its header has it; None where that says nothing, or nobody could look."""
+    settings = services.settings
+    probed = await services.assistant.probe(
+        song, name, max_file_bytes=settings.max_file_size, max_duration_seconds=settings.max_duration
+    )
+    return probed.duration_seconds if probed is not None else None
