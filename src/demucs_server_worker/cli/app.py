@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from demucs_server_worker import __version__
+from demucs_server_worker.cli.change import CANCEL_EPILOG, DELETE_EPILOG, RETRY_EPILOG, cancel, delete, retry
 from demucs_server_worker.cli.demo import EPILOG as DEMO_EPILOG
 from demucs_server_worker.cli.demo import demo
 from demucs_server_worker.cli.doctor import EPILOG as DOCTOR_EPILOG
@@ -22,6 +23,10 @@ from demucs_server_worker.cli.separate import EPILOG as SEPARATE_EPILOG
 from demucs_server_worker.cli.separate import separate
 from demucs_server_worker.cli.serve import EPILOG as SERVE_EPILOG
 from demucs_server_worker.cli.serve import serve
+from demucs_server_worker.cli.status import EPILOG as STATUS_EPILOG
+from demucs_server_worker.cli.status import status
+from demucs_server_worker.cli.tasks import EPILOG as TASKS_EPILOG
+from demucs_server_worker.cli.tasks import tasks
 from demucs_server_worker.errors import DataFolderInUse, DemucsWorkerError, InvalidSetting, RequestError
 
 NAME = "demucs-server-worker"
@@ -36,6 +41,11 @@ app = typer.Typer(
 )
 app.command(epilog=SERVE_EPILOG)(serve)
 app.command(epilog=SEPARATE_EPILOG)(separate)
+app.command(epilog=STATUS_EPILOG)(status)
+app.command(epilog=TASKS_EPILOG)(tasks)
+app.command(epilog=CANCEL_EPILOG)(cancel)
+app.command(epilog=RETRY_EPILOG)(retry)
+app.command(epilog=DELETE_EPILOG)(delete)
 app.command(epilog=DEMO_EPILOG)(demo)
 app.command(epilog=MODELS_EPILOG)(models)
 app.command(epilog=DOCTOR_EPILOG)(doctor)
