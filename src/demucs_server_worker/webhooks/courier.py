@@ -81,7 +81,8 @@ class Courier:
         """Something happened to a task, and stands in the database."""
         webhook = event.task.request.webhook if event.task is not None else None
         if webhook is not None and event.kind in webhook.events:
-            self._wake(parse_target(webhook.url).origin)
+            # Counted again, and exactly, when the lane looks next.
+            self._wake(parse_target(webhook.url).origin, more=1)
 
     def end(self) -> None:
         """Stop at once: what is under way is told again by the next server. The store is not touched after this."""
@@ -95,13 +96,15 @@ class Courier:
         await asyncio.gather(*(lane.running for lane in self._lanes.values()), return_exceptions=True)
         await self._sender.close()
 
-    def _wake(self, origin: str) -> None:
+    def _wake(self, origin: str, more: int = 0) -> None:
         if self._ended:
             return
-        if origin not in self._lanes:
-            self._lanes[origin] = _Lane(origin)
-            self._lanes[origin].running = asyncio.create_task(self._work(self._lanes[origin]), name=f"webhook {origin}")
-        self._lanes[origin].news.set()
+        lane = self._lanes.get(origin)
+        if lane is None:
+            lane = self._lanes[origin] = _Lane(origin)
+            lane.running = asyncio.create_task(self._work(lane), name=f"webhook {origin}")
+        lane.pending += more
+        lane.news.set()
 
     async def _work(self, lane: _Lane) -> None:
         """Deliver to one origin until it has had nothing for a while."""

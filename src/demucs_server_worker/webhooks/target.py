@@ -61,7 +61,7 @@ def parse_target(url: str) -> Target:
     try:
         return _parsed(url)
     except ValueError as error:
-        raise InvalidOption(option="webhook", value=_shown(url), allowed=str(error)) from None
+        raise InvalidOption(option="webhook", value=_shown(url), allowed=_shown(str(error))) from None
 
 
 def _parsed(url: str) -> Target:
@@ -131,15 +131,16 @@ def _normal_name(text: str) -> str:
         try:
             name = idna.encode(name, uts46=True).decode()
         except idna.IDNAError:
-            raise ValueError(f"{text} is no name of a host") from None
+            name = ""
     name = name.lower()
     labels = name.split(".")
     # A last label of digits is an IPv4 address in one of its odd spellings (127.1, 0x7f.1, 2130706433).
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels) or re.match(r"[0-9]", labels[-1]):
-        raise ValueError(f"{text} is no name of a host")
+        raise ValueError("its host is no name and no address")
     return name
 
 
-def _shown(url: str) -> str:
-    text = url.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= 100 else text[:99] + "…"
+def _shown(text: str) -> str:
+    """`text` for a message that can be stored and sent."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= 200 else text[:199] + "…"
