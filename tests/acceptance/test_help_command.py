@@ -14,7 +14,7 @@ from demucs_server_worker import __version__
 from tests.command import environment, run
 
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("separate",), ("demo",), ("models",), ("doctor",)])
+@pytest.mark.parametrize("command", [(), ("serve",), ("separate",), ("demo",), ("models",), ("doctor",), ("bench",)])
 def test_help_goes_to_a_pipe_without_control_characters(tmp_path: Path, command: tuple[str, ...]) -> None:
     ran = run(*command, "--help", cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -38,6 +38,7 @@ def test_the_installed_script_is_the_same_command(tmp_path: Path) -> None:
         ("--help",),
         ("models", "--json"),
         ("doctor", "--quick"),
+        ("bench", "--help"),
         ("separate", "missing.wav", "-n", "demo"),
         ("separate", "--help"),
     ],

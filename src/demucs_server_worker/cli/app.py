@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from demucs_server_worker import __version__
+from demucs_server_worker.cli.bench import EPILOG as BENCH_EPILOG
+from demucs_server_worker.cli.bench import bench
 from demucs_server_worker.cli.change import CANCEL_EPILOG, DELETE_EPILOG, RETRY_EPILOG, cancel, delete, retry
 from demucs_server_worker.cli.demo import EPILOG as DEMO_EPILOG
 from demucs_server_worker.cli.demo import demo
@@ -49,6 +51,7 @@ app.command(epilog=DELETE_EPILOG)(delete)
 app.command(epilog=DEMO_EPILOG)(demo)
 app.command(epilog=MODELS_EPILOG)(models)
 app.command(epilog=DOCTOR_EPILOG)(doctor)
+app.command(epilog=BENCH_EPILOG)(bench)
 
 
 def _show_version(wanted: bool) -> None:
