@@ -140,7 +140,15 @@ class Settings(BaseSettings):
         30.0, gt=0, le=3600, description="an upload that brings less than 1 kB a second over this time is broken off"
     )
     allowed_roots: Names = Field((), description="folders from which HTTP clients may name server-side paths")
+    watch: Path | None = Field(None, description="folder in which songs that appear become tasks; none means no such")
+    watch_output: Path | None = Field(None, description="folder below which the stems of those songs are written")
+    watch_options: str = Field("", description="separation options of those songs, as in: format=mp3 two_stems=vocals")
     result_ttl: Seconds = Field(604_800.0, gt=0, description="how long finished uploads and their stems are kept")
+    derived_size: Bytes = Field(
+        2_000_000_000,
+        ge=0,
+        description="most disk space for stems in other formats and peaks, made on request (bytes, or with a unit)",
+    )
     webhook_hosts: Names = Field(
         (), description="hosts to which events of tasks may be told, comma-separated; none means no webhooks"
     )

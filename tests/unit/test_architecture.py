@@ -18,15 +18,15 @@ NAME = "demucs_server_worker"
 # which the pool must know as the worker does.
 HEIGHT = {
     "errors": 0,
-    "options": 1,
+    "options": 1, "song_files": 1,
     "task": 2, "retry": 3, "events": 3, "settings": 3, "clock": 3, "sizing": 3, "machine": 3, "folder_lock": 3,
-    "publication": 3, "submissions": 3, "result_key": 2,
+    "publication": 3, "submissions": 3, "result_key": 2, "stem_files": 3,
     "worker.messages": 4, "exposure": 4, "live": 5, "logs": 5,
     "queue": 5, "pool": 6, "health": 7, "status": 8, "dispatch": 8, "settlement": 8, "workforce": 8,
     "assistant": 8,
     "wire": 9,
     "manager": 9,
-    "default": 10, "doctor": 10, "measure": 10, "webhooks": 10, "client": 10,
+    "default": 10, "doctor": 10, "measure": 10, "webhooks": 10, "client": 10, "watch": 10,
     "cli": 11, "server": 11, "__main__": 12,
     "": 12,
     "separation": 2, "worker": 5,

@@ -16,6 +16,8 @@ Two servers side by side: [cyan]demucs-server-worker serve --port 8001 --data-di
 
 Open to a network: [cyan]DEMUCS_WORKER_API_KEYS=… demucs-server-worker serve --host 0.0.0.0[/cyan]
 
+Whatever is put into a folder: [cyan]demucs-server-worker serve --watch ~/songs --output ~/stems[/cyan]
+
 The web page is at the address that it prints, the HTTP API below /api/v1 there, its description at /docs. An API key is
 taken from the environment or the file of settings only: other users of the machine can read a command line.
 
@@ -41,6 +43,14 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(
         file_okay=False, rich_help_panel=_RUN,
         help="Folder of the queue. DEMUCS_WORKER_DATA_DIR or the user's data folder by default.")] = None,
+    watch: Annotated[Path | None, typer.Option(
+        metavar="IN", rich_help_panel=_RUN,
+        help="Folder in which songs that appear become tasks, and those already there. Needs --output.")] = None,
+    output: Annotated[Path | None, typer.Option(
+        "-o", "--output", metavar="OUT", rich_help_panel=_RUN, help="Folder for the stems of those songs.")] = None,
+    watch_options: Annotated[str | None, typer.Option(
+        metavar="OPTIONS", rich_help_panel=_RUN,
+        help="Separation options of those songs: 'format=mp3 two_stems=vocals'.")] = None,
     model: Annotated[str | None, typer.Option(
         metavar="NAME", rich_help_panel=_RUN, help="Model of tasks that name none. htdemucs by default.")] = None,
     repo: Annotated[Path | None, typer.Option(
@@ -66,6 +76,7 @@ def serve(
     flags: dict[str, Any] = {
         "max_workers": max_workers, "host": host, "port": port, "data_dir": data_dir, "model": model,
         "model_repo": repo, "device": device, "log_level": log_level, "log_format": log_format,
+        "watch": watch, "watch_output": output, "watch_options": watch_options,
     }  # fmt: skip
     settings = load_settings(config, **flags)
     if reload or reload_dir:
@@ -80,5 +91,6 @@ def serve(
 
 def _arguments(flags: dict[str, Any], config: Path | None) -> list[str]:
     """The same flags again, for a child."""
-    given = {"repo" if name == "model_repo" else name: value for name, value in {**flags, "config": config}.items()}
+    names = {"model_repo": "repo", "watch_output": "output"}
+    given = {names.get(name, name): value for name, value in {**flags, "config": config}.items()}
     return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 
@@ -20,7 +21,10 @@ from demucs_server_worker.manager import WorkerManager
 from demucs_server_worker.server.app import create_app
 from demucs_server_worker.server.http_server import HttpServer, bind
 from demucs_server_worker.server.services import opened
+from demucs_server_worker.server.submitting import length_of
 from demucs_server_worker.settings import Settings
+from demucs_server_worker.watch.plan import Plan
+from demucs_server_worker.watch.watcher import watching
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -61,24 +65,25 @@ def run_server(settings: Settings) -> int:
         The exit code.
 
     Raises:
-        InvalidSetting: the address cannot be listened on.
+        InvalidSetting: the address cannot be listened on, or the watched folder does not fit.
         DataFolderInUse: another manager runs on the same folder.
         QueueCorrupt, OutputNotWritable, …: the data folder cannot be used.
     """
+    plan = Plan.of(settings)
     configure_logging(settings.log_level, settings.log_format)
     adopt_library_logs(settings.log_format)
     # Before the workers start: a port that is taken is told at once.
-    return asyncio.run(_serve(settings, bind(settings)))
+    return asyncio.run(_serve(settings, bind(settings), plan))
 
 
-async def _serve(settings: Settings, sockets: list[socket.socket]) -> int:
+async def _serve(settings: Settings, sockets: list[socket.socket], plan: Plan | None) -> int:
     signals = StopSignals()
     with signals.heeded():
         manager = WorkerManager(settings)
         # A signal that comes while it starts is heard once it has: a start that is broken off half-way would have to
         # be cleaned up after.
         await manager.start()
-        async with opened(manager) as services:
+        async with opened(manager) as services, watching(plan, manager, partial(length_of, services)):
             http = HttpServer(create_app(services), sockets)
             await http.start()
             _introduce(manager, http.url)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +10,7 @@ from pathlib import Path
 
 from demucs_server_worker.cli.exits import UsageError
 from demucs_server_worker.separation.naming import stem_path, track_name
-
-EXTENSIONS = frozenset(
-    "aac aif aifc aiff asf flac m4a m4b m4v mka mkv mov mp2 mp3 mp4 oga ogg opus wav wave weba webm wma wmv".split()
-)
-"""Endings of what is taken from a folder or a pattern. A file that is named itself is taken whatever its ending."""
-
-MANIFEST = "manifest.json"
+from demucs_server_worker.song_files import holds_stems, is_song
 
 # A name that is told apart by a suffix must still have it after names of stems are cut to what file systems allow.
 _MAX_SUFFIXED_BYTES = 160
@@ -132,12 +125,8 @@ def _expand(name: str) -> list[str]:
         return [name]  # brackets alone are more often part of a name, here of a file that is missing
     ending = os.path.splitext(name)[1]
     if not ending or glob.has_magic(ending):
-        matches = [match for match in matches if os.path.isdir(match) or _is_song(match)]
+        matches = [match for match in matches if os.path.isdir(match) or is_song(match)]
     return matches
-
-
-def _is_song(name: str) -> bool:
-    return os.path.splitext(name)[1][1:].lower() in EXTENSIONS
 
 
 def _in_folder(folder: str, output_dir: Path, several: bool) -> Iterator[Song]:
@@ -150,21 +139,10 @@ def _in_folder(folder: str, output_dir: Path, several: bool) -> Iterator[Song]:
             for name in folders
             if not name.startswith(".") and os.path.realpath(os.path.join(where, name)) != shunned
         )
-        if _holds_stems(where, names):
+        if holds_stems(where, names):
             continue
         inner = os.path.relpath(where, folder)
         for name in sorted(names):
             path = os.path.join(where, name)
-            if not name.startswith(".") and _is_song(name) and os.path.isfile(path):
+            if not name.startswith(".") and is_song(name) and os.path.isfile(path):
                 yield Song(Path(path), path, base if inner == os.curdir else base / inner, name)
-
-
-def _holds_stems(folder: str, names: list[str]) -> bool:
-    """Whether a folder is the result of an earlier run: its sounds are stems, not songs."""
-    if MANIFEST not in names:
-        return False
-    try:
-        content = json.loads(Path(folder, MANIFEST).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and {"manifest", "model", "stems"} <= content.keys()

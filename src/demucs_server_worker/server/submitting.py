@@ -71,7 +71,7 @@ async def submit_path(services: Services, request: Request, content: bytes) -> t
     for name in ("input_path", "output_dir"):
         given[name] = below_a_root(name, given[name], services.settings)
     wanted = _with_webhook(services, form, TaskRequest.parse(given))
-    seconds = await _length_of(services, given["input_path"], wanted.input_name)
+    seconds = await length_of(services, given["input_path"], wanted.input_name)
     return await services.manager.submit(msgspec.structs.replace(wanted, duration_seconds=seconds))
 
 
@@ -79,7 +79,7 @@ async def _queue_upload(services: Services, request: Request, received: Received
     folders = received.incoming.folders
     try:
         wanted = _upload_request(services, request, received)
-        seconds = await _length_of(services, folders.song, wanted.input_name)
+        seconds = await length_of(services, folders.song, wanted.input_name)
         task, is_new = await services.manager.submit(msgspec.structs.replace(wanted, duration_seconds=seconds))
     except Exception:
         # Not when cancelled, as the event loop ends: the task may have been stored. The next start sweeps.
@@ -115,7 +115,7 @@ def _with_webhook(services: Services, form: TaskForm, wanted: TaskRequest) -> Ta
     return msgspec.structs.replace(wanted, webhook=webhook_of(wish, services.webhook_rules))
 
 
-async def _length_of(services: Services, song: Path, name: str) -> float | None:
+async def length_of(services: Services, song: Path, name: str) -> float | None:
     """Seconds of the song as its header has it; None where that says nothing, or nobody could look."""
     settings = services.settings
     probed = await services.assistant.probe(

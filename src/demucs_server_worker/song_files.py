@@ -1,0 +1,31 @@
+"""Which files in a folder are songs, by their names; and which folders hold stems, which are none."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+EXTENSIONS = frozenset(
+    "aac aif aifc aiff asf flac m4a m4b m4v mka mkv mov mp2 mp3 mp4 oga ogg opus wav wave weba webm wma wmv".split()
+)
+"""Endings of what is taken from a folder or a pattern. A file that is named itself is taken whatever its ending."""
+
+MANIFEST = "manifest.json"
+
+
+def is_song(name: str) -> bool:
+    """Whether a file of this name is taken for a song."""
+    return os.path.splitext(name)[1][1:].lower() in EXTENSIONS
+
+
+def holds_stems(folder: str, names: Collection[str]) -> bool:
+    """Whether a folder, with files of these names, is the result of a task: its sounds are stems, not songs."""
+    if MANIFEST not in names:
+        return False
+    try:
+        content = json.loads(Path(folder, MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"manifest", "model", "stems"} <= content.keys()

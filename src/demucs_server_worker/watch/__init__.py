@@ -1,0 +1,1 @@
+"""A watched folder: songs that appear in it become tasks."""
