@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
+from demucs_server_worker.cli import words
 from demucs_server_worker.cli.exits import DONE, INTERRUPTED, SOME_FAILED
 from demucs_server_worker.cli.songs import Song
 from demucs_server_worker.errors import DemucsWorkerError, ErrorInfo, InputNotFound, ShuttingDown, WorkerFailure
@@ -22,6 +23,7 @@ from demucs_server_worker.manager import WorkerManager
 from demucs_server_worker.options import SeparationOptions
 from demucs_server_worker.settings import Settings
 from demucs_server_worker.task import Priority, Stage, Task
+from demucs_server_worker.wire.task import task_body
 
 # With 0 seconds workers are killed. This gives songs no time to finish either, but workers the time to tidy up.
 STOP_SECONDS = 0.001
@@ -73,9 +75,21 @@ class Entry:
         return self.task.stage if self.task is not None and self.standing is Standing.RUNNING else Stage.QUEUED
 
     @property
+    def busy_with(self) -> str:
+        """The same in a word."""
+        return words.STAGE_WORDS[self.stage]
+
+    @property
     def progress(self) -> float:
         """0 to 1."""
         return self.task.progress if self.task is not None else 0.0
+
+    @property
+    def task_fields(self) -> dict[str, Any] | None:
+        """Its task, ready for JSON; None before there is one."""
+        if self.task is None:
+            return None
+        return task_body(self.task, eta_seconds=self.eta_seconds).model_dump(mode="json")
 
     @property
     def audio_seconds(self) -> float | None:
@@ -98,11 +112,13 @@ class Result:
         entries: every song.
         seconds: that all took.
         interrupted: whether the user stopped it.
+        unfinished: what became of the songs that are neither done nor failed, in a word.
     """
 
     entries: Sequence[Entry]
     seconds: float
     interrupted: bool
+    unfinished: str = "cancelled"
 
     def count(self, standing: Standing) -> int:
         """Songs that ended so."""

@@ -13,7 +13,6 @@ from demucs_server_worker.cli.plain_report import QuietReport
 from demucs_server_worker.events import EventKind
 from demucs_server_worker.task import Stage
 from demucs_server_worker.wire.problem import error_body
-from demucs_server_worker.wire.task import task_body
 
 PROGRESS_SECONDS = 0.5
 """The progress of one song is told at most this often, but for a change of its stage."""
@@ -75,9 +74,9 @@ def write_line(out: TextIO, fields: Mapping[str, Any]) -> None:
 def _fields(entry: Entry) -> dict[str, Any]:
     error = error_body(entry.error)
     told = None if error is None else error.model_dump(mode="json")
-    if entry.task is None:
+    fields = entry.task_fields
+    if fields is None:
         return {"inputName": entry.song.input_name, "state": entry.standing.value, "stems": [], "error": told}
-    fields = task_body(entry.task, eta_seconds=entry.eta_seconds).model_dump(mode="json")
     if entry.seconds is not None:
         fields["seconds"] = round(entry.seconds, 3)
     if entry.error is not None:

@@ -73,7 +73,7 @@ class LiveReport:
         """The display gives way to the table, the failures, and a line that sums up."""
         self._live.stop()
         if result.count(Standing.COMPLETED):
-            self._console.print(results_table(result.entries))
+            self._console.print(results_table(result.entries, result.unfinished))
         errors = Console(stderr=True, highlight=False)
         for entry in result.entries:
             if entry.standing is Standing.FAILED and entry.error is not None:
@@ -128,7 +128,7 @@ def _row(entry: Entry) -> tuple[RenderableType, ...]:
             return name, Text("failed", "red"), Text(), Text(), Text(entry.error.code if entry.error else "")
         case Standing.RUNNING:
             left = "" if entry.eta_seconds is None else f"{words.clock(entry.eta_seconds)} left"
-            stage = Text(words.STAGE_WORDS[entry.stage], "cyan")
+            stage = Text(entry.busy_with, "cyan")
             return name, stage, _bar(entry.progress), Text(f"{entry.progress:.0%}"), Text(left)
         case Standing.WAITING:
             return name, Text("waiting", "dim"), Text(), Text(), Text()
@@ -147,8 +147,8 @@ def _bar(part: float) -> ProgressBar:
     return ProgressBar(total=1.0, completed=part, width=_BAR_COLUMNS)
 
 
-def results_table(entries: Sequence[Entry]) -> Table:
-    """File, length, time taken, times real time, and where the stems are."""
+def results_table(entries: Sequence[Entry], unfinished: str = "cancelled") -> Table:
+    """File, length, time taken, times real time, and where the stems are. Args: unfinished: as in `Result`."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("file", overflow="fold")
     for title in ("audio", "taken", "real time"):
@@ -162,6 +162,6 @@ def results_table(entries: Sequence[Entry]) -> Table:
                 name, words.clock(audio), words.taken(seconds), words.pace(audio, seconds), Text(place(entry))
             )  # fmt: skip
         else:
-            word, style = ("failed", "red") if entry.standing is Standing.FAILED else ("cancelled", "yellow")
+            word, style = ("failed", "red") if entry.standing is Standing.FAILED else (unfinished, "yellow")
             table.add_row(name, "–", "–", "–", Text(word, style))
     return table

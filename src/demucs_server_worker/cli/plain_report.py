@@ -88,7 +88,7 @@ def summary(result: Result) -> str:
     stopped = len(result.entries) - completed - failed
     parts = [f"{completed} of {words.files(len(result.entries))} done"]
     parts += [f"{failed} failed"] if failed else []
-    parts += [f"{stopped} cancelled"] if stopped else []
+    parts += [f"{stopped} {result.unfinished}"] if stopped else []
     line = ", ".join(parts)
     if completed:
         audio = result.audio_seconds

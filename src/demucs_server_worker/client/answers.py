@@ -12,9 +12,11 @@ from demucs_server_worker.client.server import Server
 from demucs_server_worker.errors import (
     DemucsWorkerError,
     ErrorInfo,
+    IllegalTransition,
     NotOurServer,
     ServerError,
     ServerUnreachable,
+    TaskNotFound,
     Unauthorized,
     error_from,
 )
@@ -23,6 +25,9 @@ from demucs_server_worker.wire.event import EventBody
 from demucs_server_worker.wire.problem import Problem
 
 ShapeT = TypeVar("ShapeT", bound=Shape)
+
+# Of several classes with one code, the one that a client can meet.
+_MEANT: dict[str, type[DemucsWorkerError]] = {"not_found": TaskNotFound, "task_conflict": IllegalTransition}
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ def refuse(reply: Reply, server: Server) -> NoReturn:
 
 def known_error(info: ErrorInfo) -> DemucsWorkerError:
     """The error as the class that it has in process."""
+    if info.code in _MEANT:
+        return _MEANT[info.code](info.message)
     error = error_from(info)
     if type(error) is not DemucsWorkerError:
         return error

@@ -33,6 +33,7 @@ from demucs_server_worker.errors import (
     ServerUnreachable,
     TaskCancelled,
     TaskFailed,
+    TaskNotFound,
 )
 from demucs_server_worker.events import FINAL_KINDS, EventKind
 from demucs_server_worker.task import FINAL, TaskState
@@ -183,7 +184,11 @@ def wait(server: Server, task_id: str, timeout: float | None, on_event: OnEvent 
             yield from feed.close()
             return (yield from _poll(server, task_id, deadline, watcher))
         if not feed.is_open():
-            yield from feed.open(min(SILENCE_SECONDS, deadline.left_seconds))
+            try:
+                yield from feed.open(min(SILENCE_SECONDS, deadline.left_seconds))
+            except TaskNotFound:
+                # There is no such task, or no such stream: asking for the task tells which.
+                feed.is_useless = True
             # What happened while nobody listened; and a task that is finished has no more events.
             yield from watcher.see((yield from _now(server, task_id)), quietly=feed.is_open())
         else:

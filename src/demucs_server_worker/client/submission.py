@@ -16,7 +16,7 @@ from demucs_server_worker.client.effects import Flow, do
 from demucs_server_worker.client.requests import Request, add, add_upload
 from demucs_server_worker.client.server import Server
 from demucs_server_worker.client.upload import Progress, Upload
-from demucs_server_worker.errors import InputNotFound, InputUnreadable, InvalidOption
+from demucs_server_worker.errors import IllegalTransition, InputNotFound, InputUnreadable, InvalidOption, TaskConflict
 from demucs_server_worker.options import SeparationOptions
 from demucs_server_worker.wire.task import TaskBody
 
@@ -41,7 +41,11 @@ def submit(
             given = "input_path" if input_path is not None else "output_dir"
             raise InvalidOption(option=given, value=str(input_path or output_dir), allowed=_EITHER)
         request = yield from do(lambda: _with_file(file, fields, key, on_progress))
-    return (yield from ask(server, request, TaskBody))
+    try:
+        return (yield from ask(server, request, TaskBody))
+    except IllegalTransition as error:
+        # The two share a code; here it can only be the one about the request.
+        raise TaskConflict(error.message) from None
 
 
 _EITHER = "give either a file to upload, or input_path and output_dir of files on the server"
