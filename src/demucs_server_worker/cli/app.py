@@ -27,6 +27,8 @@ from demucs_server_worker.cli.serve import EPILOG as SERVE_EPILOG
 from demucs_server_worker.cli.serve import serve
 from demucs_server_worker.cli.status import EPILOG as STATUS_EPILOG
 from demucs_server_worker.cli.status import status
+from demucs_server_worker.cli.submit import EPILOG as SUBMIT_EPILOG
+from demucs_server_worker.cli.submit import submit
 from demucs_server_worker.cli.tasks import EPILOG as TASKS_EPILOG
 from demucs_server_worker.cli.tasks import tasks
 from demucs_server_worker.errors import DataFolderInUse, DemucsWorkerError, InvalidSetting, RequestError
@@ -43,6 +45,7 @@ app = typer.Typer(
 )
 app.command(epilog=SERVE_EPILOG)(serve)
 app.command(epilog=SEPARATE_EPILOG)(separate)
+app.command(epilog=SUBMIT_EPILOG)(submit)
 app.command(epilog=STATUS_EPILOG)(status)
 app.command(epilog=TASKS_EPILOG)(tasks)
 app.command(epilog=CANCEL_EPILOG)(cancel)
