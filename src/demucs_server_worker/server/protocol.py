@@ -18,6 +18,8 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there and owes a request."""
         super().connection_made(transport)
+        # For answers that have to break off a connection which nobody reads from.
+        self.app_state = {**self.app_state, "transport": transport}
         self._watch()
 
     def data_received(self, data: bytes) -> None:

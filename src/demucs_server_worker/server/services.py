@@ -11,9 +11,11 @@ from fastapi import Depends, Request
 
 from demucs_server_worker.assistant.assistant import Assistant
 from demucs_server_worker.manager import WorkerManager
+from demucs_server_worker.server.feed import Feed
 from demucs_server_worker.server.security import Keys, Sessions
 from demucs_server_worker.server.uploads import UploadStore, sweep_uploads
 from demucs_server_worker.settings import Settings
+from demucs_server_worker.webhooks.courier import Courier
 from demucs_server_worker.webhooks.rules import Rules
 
 
@@ -29,6 +31,8 @@ class Services:
         assistant: looks into songs.
         uploads: the songs that clients sent.
         webhook_rules: to whom events may be told.
+        feed: events, for those who listen.
+        courier: tells webhooks.
     """
 
     manager: WorkerManager
@@ -38,20 +42,27 @@ class Services:
     assistant: Assistant
     uploads: UploadStore
     webhook_rules: Rules
+    feed: Feed
+    courier: Courier
 
 
 @asynccontextmanager
 async def opened(manager: WorkerManager) -> AsyncIterator[Services]:
     """The services over a manager that has been started; what they began is ended with the block."""
     settings = manager.settings
+    rules, feed = Rules.of(settings), Feed(manager)
+    courier = Courier(manager.with_deliveries, rules)
+    manager.follow(courier.hear, courier.end)
     services = Services(
         manager=manager, settings=settings, keys=Keys(settings.api_keys), sessions=Sessions(), assistant=Assistant(),
-        uploads=UploadStore(settings.data_dir), webhook_rules=Rules.of(settings),
+        uploads=UploadStore(settings.data_dir), webhook_rules=rules, feed=feed, courier=courier,
     )  # fmt: skip
     try:
+        await services.courier.start()
         await sweep_uploads(services.uploads, manager.list_tasks)
         yield services
     finally:
+        await services.courier.close()
         await services.assistant.stop()
         services.uploads.close()
 
