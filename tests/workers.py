@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import wave
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,6 +127,8 @@ class ScriptedEngine:
             case "backwards":
                 for fraction in (0.5, 0.3, 0.6):
                     on_progress(SeparationProgress(fraction, "encoding", DURATION_SECONDS, computing=fraction != 0.3))
+            case "copy":
+                return _copied(job, tuple(detail.split() or ["vocals", "other"]))
             case "busy":
                 _until((job.staging.parent / "go").exists)
             case _:
@@ -145,6 +148,35 @@ def _result(job: SeparationJob) -> SeparationResult:
     return SeparationResult(
         files=("vocals.wav", "manifest.json"), stems=(stem,), duration_seconds=DURATION_SECONDS, compute_seconds=0.5,
         forward_passes=1, residual_db=None, gain=1.0,
+    )  # fmt: skip
+
+
+def _copied(job: SeparationJob, names: tuple[str, ...]) -> SeparationResult:
+    """Every stem is the song itself, at the places and with the manifest that a real worker gives them."""
+    # Here, so that workers which copy nothing are up sooner.
+    from demucs_server_worker.separation.identity import ModelIdentities
+    from demucs_server_worker.separation.manifest import write_manifest
+    from demucs_server_worker.separation.staging import layout
+
+    (job.staging / "half.wav").unlink()
+    paths = layout(names, job.options, input_name=job.input_name, project=job.project_name, ext=job.options.format)
+    with wave.open(str(job.input_path)) as song:
+        rate, seconds = song.getframerate(), song.getnframes() / song.getframerate()
+    sound = job.input_path.read_bytes()
+    sha256 = hashlib.sha256(sound).hexdigest()
+    stems = []
+    for name, path in zip(names, paths.stems, strict=True):
+        (job.staging / path).parent.mkdir(parents=True, exist_ok=True)
+        (job.staging / path).write_bytes(sound)
+        stems.append(StemFile(name, path, job.options.format, rate, 2, seconds, len(sound), sha256, 0.5))
+    model = ModelIdentities(None).digest(job.options.model)
+    write_manifest(
+        job.staging / paths.manifest, root=job.staging, options=job.options, model={"sha256": model},
+        source={"name": job.input_name, "sha256": sha256}, stems=stems, gain=1.0, residual_db=None,
+    )  # fmt: skip
+    return SeparationResult(
+        files=(*paths.stems, paths.manifest), stems=tuple(stems), duration_seconds=seconds, compute_seconds=0.5,
+        forward_passes=1, residual_db=None, gain=1.0, source_sha256=sha256, model_sha256=model,
     )  # fmt: skip
 
 

@@ -132,6 +132,31 @@ class TaskNotFound(RequestError):
     code = "not_found"
 
 
+class NoStemsYet(RequestError):
+    """Task {task_id} is {state} and has no stems. Only a completed task has."""
+
+    code = "task_conflict"
+
+
+class StemNotFound(RequestError):
+    """Task {task_id} has no stem {stem}. It has {stems}."""
+
+    code = "not_found"
+
+
+class StemGone(RequestError):
+    """The stem {stem} of task {task_id} is not there any more as it was written: {detail}. Submit the song again to
+    have it computed anew."""
+
+    code = "gone"
+
+
+class NotInRange(RequestError):
+    """The file has {size} bytes, and none of them is in the range that was asked for."""
+
+    code = "not_in_range"
+
+
 class IllegalTransition(RequestError):
     """Task {task_id} is {state}: it cannot be {verb}."""
 

@@ -26,6 +26,7 @@ class EventKind(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    DELETED = "deleted"
     WORKER_STARTED = "worker_started"
     WORKER_DIED = "worker_died"
     HEALTH_CHANGED = "health_changed"

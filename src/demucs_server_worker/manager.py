@@ -273,6 +273,11 @@ class WorkerManager:
             raise TaskNotFound(task_id=task_id)
         return self._with_progress(task)
 
+    def find_task(self, file_id: str) -> Task | None:
+        """The task with this `file_id`, or None."""
+        task = self._reader.by_file_id(file_id)
+        return self._with_progress(task) if task is not None else None
+
     def list_tasks(self, state: TaskState | None = None, *, limit: int = 100, cursor: int | None = None) -> Page:
         """Tasks, newest first; `Page.cursor` asks for those that follow."""
         page = self._reader.page(state, limit=limit, cursor=cursor)
@@ -384,6 +389,17 @@ class WorkerManager:
         task = await self._on_database_thread(self._queue.revive, task_id)
         self._bus.publish(EventKind.QUEUED, task=task)
         self._wake()
+        return task
+
+    async def delete(self, task_id: str) -> Task:
+        """Forget a task that has ended, and give it as it was. Its `file_id` is free again; its files stay.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            IllegalTransition: it has not ended.
+        """
+        task = await self._on_database_thread(self._queue.delete, task_id)
+        self._bus.publish(EventKind.DELETED, task=task)
         return task
 
     # --- an attempt ---------------------------------------------------------------------------------------------------

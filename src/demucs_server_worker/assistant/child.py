@@ -15,9 +15,11 @@ from typing import IO, Any, NoReturn
 from demucs_server_worker.assistant.messages import (
     Answer,
     Chore,
+    Draw,
     FromChild,
     Probe,
     Ready,
+    Reencode,
     Refused,
     decode_chore,
     encode,
@@ -29,6 +31,8 @@ from demucs_server_worker.worker.lifeline import die_with_parent
 # Chore: (module of this room, function in it).
 CHORES: dict[type[Chore], tuple[str, str]] = {
     Probe: ("probing", "probe"),
+    Reencode: ("reencoding", "reencode"),
+    Draw: ("drawing", "draw"),
 }
 
 # Address space, most of it never touched: Python with NumPy and FFmpeg maps 0.6 GB. A header that makes a decoder ask

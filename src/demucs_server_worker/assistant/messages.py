@@ -20,6 +20,7 @@ from typing import ClassVar
 import msgspec
 
 from demucs_server_worker.errors import ErrorInfo
+from demucs_server_worker.options import SeparationOptions
 
 
 class Chore(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +68,71 @@ class Probed(msgspec.Struct, frozen=True, kw_only=True, tag="probed"):
     container: str
 
 
+class Reencode(Chore, frozen=True, kw_only=True, tag="reencode"):
+    """Write a finished stem in another format. Answered by `Reencoded`.
+
+    Attributes:
+        path: absolute path of the stem.
+        sha256: of its bytes as they were written, hexadecimal: another file is refused.
+        output: absolute path of the file to write, in a private folder; one that an earlier try left is replaced.
+        options: `format`, `bit_depth`, `bitrate` and `mp3_preset` count.
+        stem: its name.
+        samples: a channel, about.
+    """
+
+    deadline_seconds: ClassVar[float] = 1_800.0
+    is_long: ClassVar[bool] = True
+
+    path: str
+    sha256: str
+    output: str
+    options: SeparationOptions
+    stem: str
+    samples: int
+
+
+class Reencoded(msgspec.Struct, frozen=True, kw_only=True, tag="reencoded"):
+    """What was written.
+
+    Attributes:
+        sample_rate: Hz; differs from the stem's where the format has no such rate.
+        channels: channels.
+        duration_seconds: seconds.
+        bytes: size of the file.
+        sha256: hash of the file, hexadecimal.
+    """
+
+    sample_rate: int
+    channels: int
+    duration_seconds: float
+    bytes: int
+    sha256: str
+
+
+class Draw(Chore, frozen=True, kw_only=True, tag="draw"):
+    """Write the peaks of a finished stem. Answered by `Drawn`.
+
+    Attributes:
+        path, sha256, output, samples: as in `Reencode`.
+        points: the most pairs that are wanted.
+    """
+
+    deadline_seconds: ClassVar[float] = 600.0
+    is_long: ClassVar[bool] = True
+
+    path: str
+    sha256: str
+    output: str
+    points: int
+    samples: int
+
+
+class Drawn(msgspec.Struct, frozen=True, kw_only=True, tag="drawn"):
+    """The file is there; its hash, hexadecimal."""
+
+    sha256: str
+
+
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """The child can do chores. First message of its life."""
 
@@ -77,8 +143,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
     error: ErrorInfo
 
 
-AnyChore = Probe
-Answer = Probed | Refused
+AnyChore = Probe | Reencode | Draw
+Answer = Probed | Reencoded | Drawn | Refused
 FromChild = Ready | Answer
 
 _encoder = msgspec.json.Encoder()

@@ -113,6 +113,14 @@ class TaskReader:
         more = len(rows) > limit and shown
         return Page(tasks=tuple(from_row(row) for row in shown), cursor=shown[-1]["number"] if more else None)
 
+    def with_result(self, result_key: str, *, limit: int) -> list[Task]:
+        """The completed tasks with this `result_key`, newest first."""
+        return [from_row(row) for row in self._database.all("list_by_result", result_key=result_key, limit=limit)]
+
+    def finished_uploads(self, before: float, *, limit: int) -> list[str]:
+        """The ids of uploaded tasks that ended before a time (epoch seconds), those that ended first first."""
+        return [row["id"] for row in self._database.all("list_finished_uploads", before=before, limit=limit)]
+
     def position(self, task_id: str) -> int | None:
         """The place of a queued task, 1 for the next to start; None when it is not queued.
 

@@ -9,12 +9,13 @@ from demucs_server_worker.server import pages
 from demucs_server_worker.server.gate import Gate
 from demucs_server_worker.server.openapi import describe
 from demucs_server_worker.server.problems import answer_with_problems
-from demucs_server_worker.server.routes import events, health, models, session, status, submit, tasks
+from demucs_server_worker.server.routes import events, health, models, session, status, stems, submit, tasks
 from demucs_server_worker.server.services import Services
 from demucs_server_worker.wire.task import API
 
 ROUTERS = (
-    submit.router, tasks.router, events.router, status.router, models.router, health.router, session.router,
+    submit.router, tasks.router, events.router, stems.router, status.router, models.router, health.router,
+    session.router,
 )  # fmt: skip
 """Where two routes fit one address, the one that stands first answers."""
 

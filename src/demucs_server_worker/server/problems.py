@@ -29,6 +29,7 @@ STATUS: Mapping[str, int] = {
     "input_too_large": 413,
     "input_too_long": 413,
     "unsupported_format": 415,
+    "not_in_range": 416,
     "input_unreadable": 415,
     "no_audio": 415,
     "invalid_option": 422,

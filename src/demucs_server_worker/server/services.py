@@ -11,10 +11,13 @@ from fastapi import Depends, Request
 
 from demucs_server_worker.assistant.assistant import Assistant
 from demucs_server_worker.manager import WorkerManager
+from demucs_server_worker.server.derived import FOLDER, Derived
 from demucs_server_worker.server.feed import Feed
+from demucs_server_worker.server.retention import Retention
 from demucs_server_worker.server.security import Keys, Sessions
 from demucs_server_worker.server.uploads import UploadStore, sweep_uploads
 from demucs_server_worker.settings import Settings
+from demucs_server_worker.stem_files import StemFiles
 from demucs_server_worker.webhooks.courier import Courier
 from demucs_server_worker.webhooks.rules import Rules
 
@@ -33,6 +36,9 @@ class Services:
         webhook_rules: to whom events may be told.
         feed: events, for those who listen.
         courier: tells webhooks.
+        stem_files: opens stems.
+        derived: what is made of stems on request.
+        retention: deletes tasks with their files.
     """
 
     manager: WorkerManager
@@ -44,24 +50,33 @@ class Services:
     webhook_rules: Rules
     feed: Feed
     courier: Courier
+    stem_files: StemFiles
+    derived: Derived
+    retention: Retention
 
 
 @asynccontextmanager
 async def opened(manager: WorkerManager) -> AsyncIterator[Services]:
     """The services over a manager that has been started; what they began is ended with the block."""
     settings = manager.settings
+    assistant, uploads = Assistant(), UploadStore(settings.data_dir)
+    derived = Derived(settings.data_dir / FOLDER, assistant, most_bytes=settings.derived_size)
     rules, feed = Rules.of(settings), Feed(manager)
     courier = Courier(manager.with_deliveries, rules)
     manager.follow(courier.hear, courier.end)
     services = Services(
-        manager=manager, settings=settings, keys=Keys(settings.api_keys), sessions=Sessions(), assistant=Assistant(),
-        uploads=UploadStore(settings.data_dir), webhook_rules=rules, feed=feed, courier=courier,
+        manager=manager, settings=settings, keys=Keys(settings.api_keys), sessions=Sessions(), assistant=assistant,
+        uploads=uploads, webhook_rules=rules, feed=feed, courier=courier, stem_files=StemFiles(), derived=derived,
+        retention=Retention(manager, uploads, derived, seconds=settings.result_ttl),
     )  # fmt: skip
     try:
         await services.courier.start()
         await sweep_uploads(services.uploads, manager.list_tasks)
+        services.retention.start()
         yield services
     finally:
+        await services.retention.stop()
+        await services.derived.stop()
         await services.courier.close()
         await services.assistant.stop()
         services.uploads.close()
