@@ -1,0 +1,44 @@
+// A canvas with as many pixels as the screen has where it lies: sharp at any zoom and on any screen.
+
+export class SharpCanvas {
+  /**
+   * @param {HTMLCanvasElement} canvas sized by CSS
+   * @param {() => void} draw called after each change of its size
+   */
+  constructor(canvas, draw) {
+    this.canvas = canvas;
+    this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    this.ratio = window.devicePixelRatio;
+    const observer = new ResizeObserver(([entry]) => {
+      // Exact where the browser tells it: the product of a CSS size and the ratio may lie beside whole pixels.
+      const exact = entry.devicePixelContentBoxSize?.[0];
+      this.ratio = window.devicePixelRatio;
+      canvas.width = exact?.inlineSize ?? Math.round(entry.contentRect.width * this.ratio);
+      canvas.height = exact?.blockSize ?? Math.round(entry.contentRect.height * this.ratio);
+      draw();
+    });
+    try {
+      observer.observe(canvas, { box: "device-pixel-content-box" });
+    } catch {
+      observer.observe(canvas); // Safari knows no device pixels here
+    }
+    onTheme(draw);
+  }
+
+  get width() {
+    return this.canvas.width;
+  }
+
+  get height() {
+    return this.canvas.height;
+  }
+}
+
+/**
+ * Calls `draw` when the colours of the page change, which a canvas does not follow by itself.
+ * @param {() => void} draw
+ */
+function onTheme(draw) {
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+}
