@@ -11,7 +11,7 @@ import typer
 
 from demucs_server_worker.cli import words
 from demucs_server_worker.cli.exits import DONE, SOME_FAILED, UsageError
-from demucs_server_worker.errors import DemucsWorkerError, InvalidOption, InvalidSetting
+from demucs_server_worker.errors import DemucsWorkerError, InvalidOption, InvalidSetting, TaskNotFound
 
 if TYPE_CHECKING:
     from demucs_server_worker.client import Client, Patience
@@ -87,7 +87,8 @@ def whole_ids(client: Client, given: Sequence[str]) -> list[str]:
     """Ids from what a user typed: whole ones, or the beginning of one.
 
     Raises:
-        UsageError: a beginning of none, or of several.
+        UsageError: no id at all, or the beginning of several.
+        TaskNotFound: the beginning of none.
     """
     wanted = [each.strip().lower() for each in given]
     for each in wanted:
@@ -104,7 +105,7 @@ def _whole(beginning: str, known: Sequence[str]) -> str:
     if len(found) > 1:
         raise UsageError(f"{beginning} is the beginning of {len(found)} ids; give more of it.")
     if not found:
-        raise UsageError(f"No task has an id that begins with {beginning}.")
+        raise TaskNotFound(f"No task has an id that begins with {beginning}.")
     return found[0]
 
 

@@ -175,7 +175,7 @@ class Client:
             output_dir: a folder, which is made; files become `vocals.flac` and so on in it.
             stems: only these.
             format: another format than the task's: the server encodes them anew.
-            as_zip: one archive of all stems instead, with the name of the song.
+            as_zip: one archive of all stems instead, as they are, with the name of the song.
 
         Returns:
             The files' paths.

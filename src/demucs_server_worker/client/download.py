@@ -32,9 +32,10 @@ def download(
     body = yield from _finished(server, task)
     folder = Path(output_dir).expanduser().absolute()
     if as_zip:
-        if stems is not None:
-            raise InvalidOption(option="stems", value=stems, allowed="an archive has all stems")
-        return [(yield from _archive(server, body, folder, format))]
+        for option, value in (("stems", stems), ("format", format)):
+            if value is not None:
+                raise InvalidOption(option=option, value=value, allowed="an archive has all stems, as they are")
+        return [(yield from _archive(server, body, folder))]
     paths = []
     for each in _chosen(body, stems):
         target = folder / files.stem_file(each.name, format or each.format, server.url)
@@ -78,8 +79,10 @@ def _stem(server: Server, task_id: str, stem: StemBody, target: Path, format: st
     yield from do(part.open)
     try:
         for _ in range(DAMAGED_TRIES):
-            yield from _fill(server, request, part, resume=True)
-            if (yield from do(lambda: part.finish(sha256))):
+            etag = yield from _fill(server, request, part, resume=True)
+            # A strong tag of our server is the hash of the bytes: all that is known of what it encoded anew.
+            expected = sha256 or files.hash_in(etag)
+            if (yield from do(lambda expected=expected: part.finish(expected))):  # type: ignore[misc]
                 return target
             part.restart()
     finally:
@@ -87,9 +90,9 @@ def _stem(server: Server, task_id: str, stem: StemBody, target: Path, format: st
     raise DownloadDamaged(name=target.name, times=DAMAGED_TRIES)
 
 
-def _archive(server: Server, task: TaskBody, folder: Path, format: str | None) -> Flow[Path]:
+def _archive(server: Server, task: TaskBody, folder: Path) -> Flow[Path]:
     target = folder / files.zip_file(task)
-    request = get("tasks", files.checked_id(task.id, server.url), "stems.zip", query={"format": format})
+    request = get("tasks", files.checked_id(task.id, server.url), "stems.zip")
     part = files.Part(target, None)
     yield from do(part.open)
     try:
@@ -105,8 +108,8 @@ def _archive(server: Server, task: TaskBody, folder: Path, format: str | None) -
     raise DownloadDamaged(name=target.name, times=DAMAGED_TRIES)
 
 
-def _fill(server: Server, request: Request, part: files.Part, *, resume: bool) -> Flow[None]:
-    """Let all bytes come, over as many connections as that takes."""
+def _fill(server: Server, request: Request, part: files.Part, *, resume: bool) -> Flow[str]:
+    """Let all bytes come, over as many connections as that takes; gives the tag that the server knows them by."""
     began, vain, etag = server.clock(), 0, ""
     while True:
         before = part.size
@@ -117,7 +120,7 @@ def _fill(server: Server, request: Request, part: files.Part, *, resume: bool) -
                 etag = stream.headers.get("etag", "")
                 while (chunk := (yield from read(stream))) is not None:
                     yield from do(lambda chunk=chunk: part.write(chunk))  # type: ignore[misc]
-                return
+                return etag
         except Unanswered as lost:
             trouble, pause = unreachable(lost, server), None
             if part.size > before:

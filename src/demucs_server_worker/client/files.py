@@ -157,6 +157,12 @@ def checked_hash(sha256: str, server_url: str) -> str:
     return sha256
 
 
+def hash_in(etag: str) -> str | None:
+    """The hash that a tag is; None for another tag."""
+    bare = etag.removeprefix('"').removesuffix('"')
+    return bare if len(bare) + 2 == len(etag) and _SHA256.fullmatch(bare) else None
+
+
 def checked_id(task_id: str, server_url: str) -> str:
     """The id, if it can be a part of a file's name. Raises: as `checked_hash`."""
     if not _ID.fullmatch(task_id):

@@ -110,6 +110,10 @@ class Feed:
             self._parser = SseParser(self._parser.last_id)
             self._stream = stream
             return None
+        if stream.status == 204:
+            # The task's last event is among those that were heard.
+            yield Close(stream)
+            return None
         if stream.status == 200:
             yield Close(stream)
             self.is_useless = True
