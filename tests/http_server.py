@@ -31,7 +31,7 @@ from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx
 
@@ -46,6 +46,16 @@ T = TypeVar("T")
 
 DEADLINE_SECONDS = 60.0
 API = "/api/v1"
+
+
+def described() -> dict[str, Any]:
+    """The API's description of itself, OpenAPI, for which no server needs to run."""
+    return create_app(cast(Services, None)).openapi()
+
+
+def operations() -> list[tuple[str, str]]:
+    """Method and path of every route in it."""
+    return [(method.upper(), path) for path, item in described()["paths"].items() for method in item]
 
 
 @dataclass

@@ -21,6 +21,7 @@ from demucs_server_worker.errors import (
 from demucs_server_worker.server.examples import TASK, TASK_PAGE
 from demucs_server_worker.server.paths import OPEN_PATHS, SESSION_COOKIE
 from demucs_server_worker.server.problems import RETRY_AFTER_SECONDS, UNFORESEEN, problem_of, status_of_code
+from demucs_server_worker.wire.event import EventBody
 from demucs_server_worker.wire.problem import PROBLEM_TYPE, Problem
 from demucs_server_worker.wire.submission import Submission
 
@@ -109,9 +110,9 @@ def completed(description: dict[str, Any]) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    _, submission = models_json_schema([(Submission, "validation")], ref_template="#/components/schemas/{model}")
-    schemas.update(submission["$defs"])
-    schemas["Problem"] = Problem.model_json_schema(mode="serialization")
+    # Shapes that no route names to FastAPI.
+    shapes: list[Any] = [(Submission, "validation"), (Problem, "serialization"), (EventBody, "serialization")]
+    schemas |= models_json_schema(shapes, ref_template="#/components/schemas/{model}")[1]["$defs"]
     for name, example in {"TaskBody": TASK, "TaskPage": TASK_PAGE}.items():
         if name in schemas:
             schemas[name]["examples"] = [example]

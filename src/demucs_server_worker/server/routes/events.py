@@ -36,7 +36,7 @@ _UNKNOWN = TaskNotFound(task_id="0b9e1c6e5a634d2c9a6f5f0c2d1e4f7a")
 
 
 @router.get(
-    "/events", summary="Follow everything", response_class=EventStreamResponse,
+    "/events", summary="Follow everything", response_class=EventStreamResponse, status_code=200,
     responses={200: _STREAM, **refusals(ShuttingDown())},
 )  # fmt: skip
 async def all_events(services: Given, last_id: LastId = None, last_id_asked: LastIdAsked = None) -> Response:
@@ -45,7 +45,7 @@ async def all_events(services: Given, last_id: LastId = None, last_id_asked: Las
 
 
 @router.get(
-    "/tasks/{task_id}/events", summary="Follow one task", response_class=EventStreamResponse,
+    "/tasks/{task_id}/events", summary="Follow one task", response_class=EventStreamResponse, status_code=200,
     responses={200: _STREAM, **_NOTHING_MORE, **refusals(_UNKNOWN, ShuttingDown())},
 )  # fmt: skip
 async def task_events(

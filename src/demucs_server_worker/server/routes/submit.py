@@ -49,6 +49,7 @@ def _upload_schema() -> dict[str, Any]:
     return {
         "type": "object",
         "required": ["file"],
+        "additionalProperties": False,
         "properties": {"file": song, **{k: _given(v) for k, v in form["properties"].items()}, "options": options},
     }
 
