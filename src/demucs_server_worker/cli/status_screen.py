@@ -45,7 +45,7 @@ def watch_screen(url: str | None) -> int:
             asking.start()
             try:
                 while watcher.refused is None:
-                    live.update(screen(watcher.snapshot, console.size.height), refresh=True)
+                    live.update(screen(watcher.snapshot, console.size.width, console.size.height), refresh=True)
                     if pressed() in ("q", "Q", "\x03", "\x04"):
                         break
             except KeyboardInterrupt:

@@ -18,9 +18,14 @@ from demucs_server_worker.wire.task import TaskBody
 NEXT_SHOWN = 5
 
 _BAR_COLUMNS = 18
+_SHORT_BAR_COLUMNS = 8
 _NAME_COLUMNS = 40
-# Title, headings, queue, machine, problems and the last line, with what stands empty between them.
-_OTHER_LINES = 14
+# On a terminal narrower than this, songs matter more than figures.
+_WIDE_COLUMNS = 90
+# Title, heading of the workers, the five figures, the last line, and what stands empty between them.
+_OTHER_LINES = 12
+_LOST_LINES = 4
+_LEAST_WORKERS = 2
 
 _STATE_STYLES = {"idle": "green", "busy": "cyan", "starting": "yellow", "stopping": "yellow", "dead": "red"}
 
@@ -120,19 +125,19 @@ def _task_words(task: TaskBody) -> str:
 # --- as a screen -----------------------------------------------------------------------------------------------------
 
 
-def screen(snapshot: Snapshot, height: int) -> RenderableType:
+def screen(snapshot: Snapshot, width: int, height: int) -> RenderableType:
     """The whole screen.
 
     Args:
         snapshot: what is known.
-        height: lines there are.
+        width, height: columns and lines there are.
     """
     parts: list[RenderableType] = [_title(snapshot), Text()]
     if snapshot.lost is not None:
         parts += [Padding(_lost(snapshot), (0, 1)), Text()]
     if snapshot.status is not None:
-        room = max(2, height - _OTHER_LINES - len(snapshot.waiting) - len(snapshot.status.health.problems))
-        parts += [Padding(part, (0, 1)) for part in _body(snapshot, snapshot.status, room)]
+        room = height - (_LOST_LINES if snapshot.lost is not None else 0)
+        parts += [Padding(part, (0, 1)) for part in _body(snapshot, snapshot.status, width, room)]
     parts += [Text(), Text(" q leaves", style="dim")]
     return Group(*parts)
 
@@ -163,12 +168,17 @@ def _lost(snapshot: Snapshot) -> RenderableType:
     return text.append(since + (" Below is what it said last." if snapshot.status else ""), style="yellow")
 
 
-def _body(snapshot: Snapshot, status: StatusBody, room: int) -> list[RenderableType]:
+def _body(snapshot: Snapshot, status: StatusBody, width: int, height: int) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(problem, style="red") for problem in _problems(status)]
     parts += [Text()] if parts else []
-    parts += [_workers(status.workers, snapshot.running, room), Text(), _figures(status)]
-    if snapshot.waiting:
-        parts += [Text(), _waiting(snapshot.waiting, status.queue.queued)]
+    left = height - _OTHER_LINES - len(parts) - len(status.machine.gpus)
+    workers = max(_LEAST_WORKERS, left)
+    table = _workers(status.workers, snapshot.running, wide=width >= _WIDE_COLUMNS, room=workers)
+    parts += [table, Text(), _figures(status)]
+    # A heading, and a line for those that are not named, and an empty one.
+    named = left - min(len(status.workers), workers) - 3
+    if snapshot.waiting and named > 0:
+        parts += [Text(), _waiting(snapshot.waiting[:named], status.queue.queued)]
     return parts
 
 
@@ -176,36 +186,41 @@ def _problems(status: StatusBody) -> list[str]:
     return [f"! {words.printable(problem)}" for problem in status.health.problems]
 
 
-def _workers(workers: Sequence[WorkerBody], running: Mapping[str, TaskBody], room: int) -> RenderableType:
+def _workers(
+    workers: Sequence[WorkerBody], running: Mapping[str, TaskBody], *, wide: bool, room: int
+) -> RenderableType:  # fmt: skip
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     table.add_column("worker", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("cpu", justify="right", no_wrap=True, min_width=4)
     table.add_column("memory", justify="right", no_wrap=True, min_width=8)
-    table.add_column("done", justify="right", no_wrap=True)
-    table.add_column("", width=_BAR_COLUMNS)
+    if wide:
+        table.add_column("done", justify="right", no_wrap=True)
+    table.add_column("", width=_BAR_COLUMNS if wide else _SHORT_BAR_COLUMNS)
     table.add_column("", justify="right", no_wrap=True, min_width=4)
     table.add_column("song", no_wrap=True, overflow="ellipsis", ratio=1)
     # Where there are more workers than lines, those that do something are the ones to look at.
-    shown = sorted(workers, key=lambda worker: worker.state == "idle")[:room] if len(workers) > room else workers
+    few = sorted(workers, key=lambda worker: worker.state == "idle")[: room - 1]
+    shown = few if len(workers) > room else workers
     for worker in shown:
-        table.add_row(*_worker_row(worker, running.get(worker.task_id or "")))
+        table.add_row(*_worker_row(worker, running.get(worker.task_id or ""), wide=wide))
     if len(shown) < len(workers):
-        table.add_row(Text(f"and {len(workers) - len(shown)} more", style="dim"))
+        table.add_row(Text(f"{len(workers) - len(shown)} more", style="dim"))
     return table
 
 
-def _worker_row(worker: WorkerBody, task: TaskBody | None) -> list[RenderableType]:
+def _worker_row(worker: WorkerBody, task: TaskBody | None, *, wide: bool) -> list[RenderableType]:
     state = Text(worker.state, style=_STATE_STYLES.get(worker.state, ""))
-    restarts = f" ({worker.restarts} restarts)" if worker.restarts else ""
     cells: list[RenderableType] = [
         Text(words.printable(worker.id)), state, Text(_percent(worker.cpu_percent)), Text(words.size(worker.rss_bytes)),
-        Text(f"{worker.tasks_done}{restarts}"),
     ]  # fmt: skip
+    if wide:
+        restarts = f" ({worker.restarts} restarts)" if worker.restarts else ""
+        cells.append(Text(f"{worker.tasks_done}{restarts}"))
     if worker.task_id is None:
         return [*cells, Text(), Text(), Text()]
     progress = worker.progress if task is None else max(task.progress, worker.progress)
-    bar = ProgressBar(total=1.0, completed=progress, width=_BAR_COLUMNS)
+    bar = ProgressBar(total=1.0, completed=progress, width=_BAR_COLUMNS if wide else _SHORT_BAR_COLUMNS)
     song = Text() if task is None else _song(task)
     return [*cells, bar, Text(f"{progress:.0%}"), song]
 
