@@ -39,7 +39,9 @@ def manager(
     values: dict[str, Any] = {"data_dir": folder / "data", "max_workers": workers, "retry_delay": 0, **settings}
     pool_holder: list[WorkerManager] = []
     pool = LocalPool(
-        PoolConfig(size=workers, command=scripted(start), first_delay_seconds=0.01),
+        PoolConfig(
+            size=workers, command=scripted(start), first_delay_seconds=0.01, model_repo=settings.get("model_repo")
+        ),
         lambda event: pool_holder[0]._on_worker_event(event),
     )
     made = WorkerManager(load_settings(**values), pool=pool)

@@ -55,6 +55,7 @@ class ScriptedEngine:
     def __init__(self, boot: Boot, protocol: int) -> None:
         self._threads = boot.threads
         self._protocol = protocol
+        self._model_repo = Path(boot.model_repo) if boot.model_repo else None
 
     def preload(self, model: str) -> None:
         if model == "missing":
@@ -128,7 +129,7 @@ class ScriptedEngine:
                 for fraction in (0.5, 0.3, 0.6):
                     on_progress(SeparationProgress(fraction, "encoding", DURATION_SECONDS, computing=fraction != 0.3))
             case "copy":
-                return _copied(job, tuple(detail.split() or ["vocals", "other"]))
+                return _copied(job, tuple(detail.split() or ["vocals", "other"]), self._model_repo)
             case "busy":
                 _until((job.staging.parent / "go").exists)
             case _:
@@ -151,7 +152,7 @@ def _result(job: SeparationJob) -> SeparationResult:
     )  # fmt: skip
 
 
-def _copied(job: SeparationJob, names: tuple[str, ...]) -> SeparationResult:
+def _copied(job: SeparationJob, names: tuple[str, ...], model_repo: Path | None) -> SeparationResult:
     """Every stem is the song itself, at the places and with the manifest that a real worker gives them."""
     # Here, so that workers which copy nothing are up sooner.
     from demucs_server_worker.separation.identity import ModelIdentities
@@ -169,7 +170,7 @@ def _copied(job: SeparationJob, names: tuple[str, ...]) -> SeparationResult:
         (job.staging / path).parent.mkdir(parents=True, exist_ok=True)
         (job.staging / path).write_bytes(sound)
         stems.append(StemFile(name, path, job.options.format, rate, 2, seconds, len(sound), sha256, 0.5))
-    model = ModelIdentities(None).digest(job.options.model)
+    model = ModelIdentities(model_repo).digest(job.options.model)
     write_manifest(
         job.staging / paths.manifest, root=job.staging, options=job.options, model={"sha256": model},
         source={"name": job.input_name, "sha256": sha256}, stems=stems, gain=1.0, residual_db=None,

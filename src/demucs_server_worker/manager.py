@@ -15,10 +15,11 @@ import msgspec
 import structlog
 
 from demucs_server_worker import __version__, publication
+from demucs_server_worker.answers import Answers
+from demucs_server_worker.assistant.assistant import Assistant
 from demucs_server_worker.clock import SteadyClock
 from demucs_server_worker.dispatch import Dispatcher
 from demucs_server_worker.errors import (
-    DemucsWorkerError,
     DiskFull,
     ErrorInfo,
     RequestError,
@@ -40,6 +41,8 @@ from demucs_server_worker.pool.base import Pool, WorkerEvent, WorkerInfo
 from demucs_server_worker.queue.deliveries import Deliveries
 from demucs_server_worker.queue.reader import Page, TaskReader
 from demucs_server_worker.queue.task_queue import TaskQueue
+from demucs_server_worker.recovery import recover
+from demucs_server_worker.reuse import Reuse
 from demucs_server_worker.settings import Settings, load_settings
 from demucs_server_worker.settlement import Settlement
 from demucs_server_worker.sizing import threads_per_worker
@@ -138,7 +141,13 @@ class WorkerManager:
                 queue=self._queue, on_queue_thread=self._on_database_thread, bus=self._bus, clock=self._clock,
                 retry_delay=self.settings.retry_delay, stopping=self._stopping, peak_memory=self._health.peak,
             )  # fmt: skip
-            await self._recover()
+            self._reuse = Reuse(self.settings, self._reader)
+            self._answers = Answers(
+                self._reuse, queue=self._queue, on_queue_thread=self._on_database_thread, bus=self._bus,
+                clock=self._clock, settlement=self._settlement, journal=self._journal, running=self._running,
+                unannounced=self._unannounced, wake=self._wake,
+            )  # fmt: skip
+            await recover(self._queue, self._on_database_thread, self._journal, self._bus, self._clock())
             await self._pool.start()
             await self._health.start()
         except BaseException:
@@ -150,24 +159,6 @@ class WorkerManager:
             clock=self._clock, begin=self._begin,
         )  # fmt: skip
         self._dispatcher.start()
-
-    async def _recover(self) -> None:
-        """Complete what was committed and not published, discard what was half written, requeue what was running."""
-        unpublished = set()
-        for pending in self._reader.pending_publications():
-            try:
-                await asyncio.to_thread(publication.publish, pending.staging, pending.output_dir, pending.files)
-                await self._on_database_thread(self._queue.published, pending.task_id)
-                _log.warning("publication completed after a crash", task=pending.task_id)
-            except DemucsWorkerError as error:
-                # Kept for the next start: a disk may be full, or a volume not be there yet.
-                unpublished.add(Path(pending.staging))
-                _log.error("stems cannot be moved to their place", task=pending.task_id, reason=str(error))
-        for staging in self._journal.sweep(keep=unpublished):
-            _log.warning("half-written folder removed after a crash", folder=str(staging))
-        for task in await self._on_database_thread(self._queue.recover, self._clock()):
-            kind = EventKind.FAILED if task.state is TaskState.FAILED else EventKind.RETRYING
-            self._bus.publish(kind, task=task, error=task.error)
 
     async def shutdown(self, grace_seconds: float | None = None) -> None:
         """Stop: no new tasks start, running ones get the grace period, the rest stay queued on disk.
@@ -193,9 +184,11 @@ class WorkerManager:
             return
         await self._dispatcher.stop()
         await self._drain(self.settings.shutdown_grace if grace_seconds is None else grace_seconds)
+        self._answers.stop()
         await self._stop_pool()
         if self._running:
             await asyncio.wait(self._running.values())
+        self._reuse.close()
         await self._health.stop()
         self._bus.close()
         self._reader.close()
@@ -249,7 +242,8 @@ class WorkerManager:
         """As `add_task`, for a request that the caller built. Returns the task, and whether it is new."""
         if not self._accepting:
             raise ShuttingDown
-        return await self._submissions.put(request)
+        answered = await self._answers.submit(request, max_attempts=self.settings.max_attempts)
+        return answered or await self._submissions.put(request)
 
     async def _put_all(self, requests: Sequence[TaskRequest]) -> list[Stored]:
         """Store new tasks, and tell so at once: before the answer of a claim that the database carries out next."""
@@ -372,10 +366,15 @@ class WorkerManager:
         task = await self._on_database_thread(self._queue.cancel, task_id, self._clock())
         running = self._running.get(task_id)
         if running is not None:
+            self._answers.cancel(task_id)
             await self._pool.cancel(task_id)
             await asyncio.wait({running})
         self._bus.publish(EventKind.CANCELLED, task=task)
         return task
+
+    def encode_with(self, assistant: Assistant) -> None:
+        """Let `assistant` encode the stems of earlier tasks, where the same is asked for in another format."""
+        self._reuse.assistant = assistant
 
     async def retry(self, task_id: str) -> Task:
         """Queue a failed or cancelled task again, with a fresh count of attempts.
@@ -429,7 +428,7 @@ class WorkerManager:
             # The database refused to the end: the task stays running there, and the next start requeues it.
             _log.exception("the outcome could not be stored", task=task.id, attempt=task.attempt, worker=worker_id)
         finally:
-            self._health.end(task.id, completed=isinstance(outcome, Completed))
+            self._health.end(task.id, completed=isinstance(outcome, Completed) and not outcome.cached)
             del self._live[task.id], self._running[task.id]
             self._unannounced.discard(task.id)
             self._share_cores()
@@ -442,6 +441,10 @@ class WorkerManager:
             self._pool.release(worker_id)
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             return Failed(error=(DiskFull(path=error.filename) if full else WorkerFailure(detail=f"{error}.")).info)
+        # The same may have been asked before and be done by now.
+        if (known := await self._answers.outcome(task, staging)) is not None:
+            self._pool.release(worker_id)
+            return known
         run, limits = run_of(task, staging, self.settings), limits_of(self.settings)
         return await self._pool.run(worker_id, run, limits, self._on_progress)
 

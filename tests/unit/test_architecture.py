@@ -25,6 +25,7 @@ HEIGHT = {
     "queue": 5, "pool": 6, "health": 7, "status": 8, "dispatch": 8, "settlement": 8, "workforce": 8,
     "assistant": 8,
     "wire": 9,
+    "reuse": 8.5, "answers": 8.7, "recovery": 8,
     "manager": 9,
     "default": 10, "doctor": 10, "measure": 10, "webhooks": 10, "client": 10, "watch": 10,
     "cli": 11, "server": 11, "__main__": 12,

@@ -93,6 +93,33 @@ class TaskQueue(TaskReader):
         with self._database.transaction():
             return [self._put(request, now, max_attempts, max_queued) for request in requests]
 
+    def put_claimed(
+        self, request: TaskRequest, *, worker_id: str, now: float, max_attempts: int
+    ) -> tuple[Task, Task, bool]:
+        """Store a new task and claim it at once, so that nobody else can. A full queue is no obstacle: it never waits.
+
+        Args:
+            request, now, max_attempts: as for `put`.
+            worker_id: who takes it.
+
+        Returns:
+            The task as it was queued and as it was claimed, and True; or, when its `file_id` is known with an equal
+            request, that task as it is, twice, and False.
+
+        Raises:
+            TaskConflict: its `file_id` is known with another request.
+        """
+        with self._database.transaction():
+            stored = self._put(request, now, max_attempts, None)
+            if isinstance(stored, RequestError):
+                raise stored
+            task, is_new = stored
+            if not is_new:
+                return task, task, False
+            claimed = transitions.claim(task, worker_id, now)
+            self._move(task, claimed)
+        return task, claimed, True
+
     def _put(
         self, request: TaskRequest, now: float, max_attempts: int, max_queued: int | None
     ) -> tuple[Task, bool] | RequestError:

@@ -72,6 +72,7 @@ async def opened(manager: WorkerManager) -> AsyncIterator[Services]:
     try:
         await services.courier.start()
         await sweep_uploads(services.uploads, manager.list_tasks)
+        manager.encode_with(assistant)
         services.retention.start()
         yield services
     finally:
