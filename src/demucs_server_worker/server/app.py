@@ -7,15 +7,16 @@ from fastapi import APIRouter, FastAPI
 from demucs_server_worker import __version__
 from demucs_server_worker.server import pages
 from demucs_server_worker.server.gate import Gate
+from demucs_server_worker.server.measuring import Measuring
 from demucs_server_worker.server.openapi import describe
 from demucs_server_worker.server.problems import answer_with_problems
-from demucs_server_worker.server.routes import events, health, models, session, status, stems, submit, tasks
+from demucs_server_worker.server.routes import events, health, metrics, models, session, status, stems, submit, tasks
 from demucs_server_worker.server.services import Services
 from demucs_server_worker.wire.task import API
 
 ROUTERS = (
     submit.router, tasks.router, events.router, stems.router, status.router, models.router, health.router,
-    session.router,
+    session.router, metrics.router,
 )  # fmt: skip
 """Where two routes fit one address, the one that stands first answers."""
 
@@ -28,6 +29,7 @@ def create_app(services: Services) -> FastAPI:
     )  # fmt: skip
     app.state.services = services
     app.add_middleware(Gate, services=services)
+    app.add_middleware(Measuring, metrics=services.metrics)
     answer_with_problems(app)
     api = APIRouter(prefix=API)
     for router in ROUTERS:

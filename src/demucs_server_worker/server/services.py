@@ -13,6 +13,8 @@ from demucs_server_worker.assistant.assistant import Assistant
 from demucs_server_worker.manager import WorkerManager
 from demucs_server_worker.server.derived import FOLDER, Derived
 from demucs_server_worker.server.feed import Feed
+from demucs_server_worker.server.gauges import StatusCollector
+from demucs_server_worker.server.metrics import Metrics
 from demucs_server_worker.server.retention import Retention
 from demucs_server_worker.server.security import Keys, Sessions
 from demucs_server_worker.server.uploads import UploadStore, sweep_uploads
@@ -36,6 +38,7 @@ class Services:
         webhook_rules: to whom events may be told.
         feed: events, for those who listen.
         courier: tells webhooks.
+        metrics: figures for Prometheus.
         stem_files: opens stems.
         derived: what is made of stems on request.
         retention: deletes tasks with their files.
@@ -50,6 +53,7 @@ class Services:
     webhook_rules: Rules
     feed: Feed
     courier: Courier
+    metrics: Metrics
     stem_files: StemFiles
     derived: Derived
     retention: Retention
@@ -61,12 +65,16 @@ async def opened(manager: WorkerManager) -> AsyncIterator[Services]:
     settings = manager.settings
     assistant, uploads = Assistant(), UploadStore(settings.data_dir)
     derived = Derived(settings.data_dir / FOLDER, assistant, most_bytes=settings.derived_size)
-    rules, feed = Rules.of(settings), Feed(manager)
-    courier = Courier(manager.with_deliveries, rules)
+    rules, feed, metrics = Rules.of(settings), Feed(manager), Metrics()
+    courier = Courier(manager.with_deliveries, rules, on_result=metrics.told)
+    manager.follow(metrics.hear)
     manager.follow(courier.hear, courier.end)
+    metrics.registry.register(StatusCollector(manager.get_status, {
+        "event_listeners": lambda: feed.history.waiting, "webhook_pending": lambda: courier.pending,
+    }))  # fmt: skip
     services = Services(
         manager=manager, settings=settings, keys=Keys(settings.api_keys), sessions=Sessions(), assistant=assistant,
-        uploads=uploads, webhook_rules=rules, feed=feed, courier=courier, stem_files=StemFiles(), derived=derived,
+        uploads=uploads, webhook_rules=rules, feed=feed, courier=courier, metrics=metrics, stem_files=StemFiles(), derived=derived,
         retention=Retention(manager, uploads, derived, seconds=settings.result_ttl),
     )  # fmt: skip
     try:

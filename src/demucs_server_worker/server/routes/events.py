@@ -58,4 +58,4 @@ async def task_events(
 
 
 def _answer(services: Services, frames: AsyncIterator[bytes]) -> Response:
-    return EventStreamResponse(frames)
+    return EventStreamResponse(frames, services.metrics.stream_closed)
