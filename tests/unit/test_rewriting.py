@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from demucs.hdemucs import HDecLayer, HDemucs
 from demucs.htdemucs import HTDemucs
 from torch import Tensor, nn
 
+from demucs_server_worker.separation.backends.channels_last import ChannelsLastCore, can_be_channels_last
+from demucs_server_worker.separation.backends.conversion import core_of
 from demucs_server_worker.separation.backends.rewriting import InterleavedConv, is_rewritable, rewrite
+from demucs_server_worker.separation.backends.split import Core, Ends, is_divisible
 from tests import model_repo
 
 EXACT_DB = 120.0
@@ -85,3 +90,59 @@ def test_bands_of_frequencies_are_left_alone(kind: type[nn.Module]) -> None:
     expected = network(mix)
     assert rewrite(network) > 0
     assert snr_db(expected, network(mix)) >= EXACT_DB
+
+
+def hybrid(**settings: Any) -> HTDemucs:
+    torch.manual_seed(1)
+    small = {"channels": 8, "depth": 3, "dconv_init": 0.1, "bottom_channels": 32, "t_layers": 3, "t_heads": 2}
+    network: HTDemucs = HTDemucs(sources=["a", "b", "c"], **({"segment": 1} | small | settings))
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"freq_emb": 0},
+        {"dconv_mode": 1},
+        {"dconv_mode": 0},
+        {"dconv_mode": 2, "dconv_depth": 3},
+        {"t_cross_first": True, "t_group_norm": 1, "context": 2},
+        {"t_norm_out": False, "nfft": 2048, "segment": 0.7},
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_channels_last_computes_the_same(settings: dict[str, Any]) -> None:
+    network = hybrid(**settings)
+    assert is_divisible(network)
+    assert can_be_channels_last(network)
+    ends = Ends(network)
+    spectrum, wave, _, _ = ends.before(torch.randn(1, 2, ends.length) * 0.2)
+    expected = Core(network)(spectrum, wave)
+    found = ChannelsLastCore(network)(spectrum, wave)
+    for one, other in zip(expected, found, strict=True):
+        assert one.shape == other.shape
+        assert snr_db(one, other) >= EXACT_DB
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"norm_starts": 1},
+        {"t_layers": 0},
+        {"bottom_channels": 0},
+        {"rewrite": False},
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_a_network_that_cannot_be_channels_last_is_converted_as_it_is(settings: dict[str, Any]) -> None:
+    network = hybrid(**settings)
+    ends = Ends(network)
+    spectrum, wave, _, _ = ends.before(torch.randn(1, 2, ends.length) * 0.2)
+    expected = Core(network)(spectrum, wave)
+    core = core_of(network)
+    assert isinstance(core, Core)
+    for one, other in zip(expected, core(spectrum, wave), strict=True):
+        assert snr_db(one, other) >= EXACT_DB
