@@ -14,6 +14,8 @@ from demucs.htdemucs import HTDemucs
 from torch import Tensor, nn
 from torch.nn import functional
 
+from demucs_server_worker.separation.backends.inverse_stft import InverseStft
+
 
 class Scale(NamedTuple):
     """Mean and standard deviation that the network's input was normalised by; each broadcasts over (batch, …)."""
@@ -116,7 +118,7 @@ def is_divisible(network: nn.Module) -> bool:
 
 
 class Ends:
-    """What stands before and behind the core. Holds no weights."""
+    """What stands before and behind the core. Holds no weights. Not safe to share between threads."""
 
     def __init__(self, network: nn.Module) -> None:
         """Args: network: one that `is_divisible`; only its settings are used."""
@@ -124,6 +126,7 @@ class Ends:
         settings = cast(Any, network)
         self.length = int(settings.segment * settings.samplerate)  # samples that the core takes
         self._sources = len(settings.sources)
+        self._inverse = InverseStft(settings.nfft, settings.audio_channels, self.length)
 
     def example(self) -> tuple[Tensor, Tensor]:
         """Inputs of the core with the right shapes."""
@@ -143,12 +146,13 @@ class Ends:
 
     def behind(self, spectrum: Tensor, wave: Tensor, scale: Scale, wave_scale: Scale, length: int) -> Tensor:
         """What the core gives, as samples: (batch, sources, channels, `length`)."""
-        network, sources = self._network, self._sources
+        sources = self._sources
         batch = spectrum.shape[0]
         spectrum = spectrum.view(batch, sources, -1, *spectrum.shape[2:])
         stems = wave_scale.restore(wave.view(batch, sources, -1, self.length))
-        for place in range(sources):  # one by one, since the inverse transform needs several times what it is given
-            # A whole spectrogram needs no mix to be masked with.
-            whole = network._mask(None, scale.restore(spectrum[:, place : place + 1]))
-            stems[:, place : place + 1] += network._ispec(whole, self.length)
+        for item in range(batch):
+            gain, offset = float(scale.std[item]), float(scale.mean[item])
+            for place in range(sources):
+                # A whole spectrogram needs no mix to be masked with.
+                stems[item, place] += self._inverse(spectrum[item, place], gain, offset)
         return stems[..., :length]
