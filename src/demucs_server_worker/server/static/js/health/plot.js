@@ -33,7 +33,7 @@ export class LoadPlot {
     say(cpu, "health.cpu");
     say(memory, "health.memory");
     say(ago, "health.minutes", { n: SPAN_SECONDS / 60 });
-    const key = (/** @type {...Node} */ ...parts) => make("span", { class: "plot-key" }, ...parts);
+    const key = (/** @type {Node[]} */ ...parts) => make("span", { class: "plot-key" }, ...parts);
     const { cpu: first, memory: second } = this.#swatches;
     const legend = make("p", { class: "legend" }, key(first, cpu, this.#cpu), key(second, memory, this.#memory), ago);
     legend.append(this.#swatches.grid);

@@ -23,7 +23,8 @@ export class Transport {
     reset.addEventListener("click", () => deck.reset());
     const whole = make("span", { class: "time-whole", text: ` / ${clock(deck.duration)}` });
     const time = make("span", { class: "time", attributes: { dir: "ltr" } }, this.#time, whole);
-    this.node = make("div", { class: "transport" }, start, this.#play, this.#loop, time, this.#said, reset);
+    const words = make("div", { class: "transport-words" }, time, this.#said);
+    this.node = make("div", { class: "transport" }, start, this.#play, this.#loop, words, reset);
   }
 
   /** After a change of the deck. */
