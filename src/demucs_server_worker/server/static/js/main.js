@@ -22,7 +22,7 @@ import { TaskStore } from "./tasks/store.js";
 import { ChoiceForm } from "./uploads/choices.js";
 import { openIntake } from "./uploads/intake.js";
 import { Uploads } from "./uploads/uploads.js";
-import { reasonOf } from "./tasks/words.js";
+import { troubleOf } from "./tasks/words.js";
 
 /** @typedef {import("./tasks/row.js").Verb} Verb */
 
@@ -115,7 +115,7 @@ async function act(verb, id) {
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     if (error.status === 404) store.remove(id);
-    else notice(t("task.trouble", { why: reasonOf({ code: error.code, message: error.message }) }));
+    else notice(t("task.trouble", { why: troubleOf(error) }));
   } finally {
     list.setBusy(id, false);
     void askStatus();

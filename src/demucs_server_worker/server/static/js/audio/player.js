@@ -19,12 +19,6 @@ const SMOOTH_SECONDS = 0.012;
 const METER_SAMPLES = 2048;
 
 export class Player {
-  /** @type {AudioContext | null} made at the first play: browsers allow it only after a gesture */
-  context = null;
-  /** @type {{gain: GainNode, pan: StereoPannerNode, meter: AnalyserNode}[]} */
-  strips = [];
-  /** @type {AnalyserNode | null} */
-  meter = null;
   schedule = new Schedule();
   /** @type {Region | null} */
   loop = null;
@@ -40,16 +34,20 @@ export class Player {
   #timer = 0;
 
   /**
+   * @param {AudioContext} context made by a gesture of the user, without which browsers keep it silent
    * @param {import("./blocks.js").Blocks} blocks
    * @param {readonly Channel[]} channels in the order of the stems; changed by the mixer, then `applyGains` is called
    * @param {() => void} changed called after each change of `state`
    */
-  constructor(blocks, channels, changed) {
+  constructor(context, blocks, channels, changed) {
+    this.context = context;
     this.blocks = blocks;
     this.channels = channels;
     this.changed = changed;
     this.sampleRate = blocks.files[0].layout.sampleRate;
     this.frames = Math.max(...blocks.files.map((file) => file.layout.frames));
+    this.strips = channels.map(() => stripInto(context));
+    this.applyGains();
   }
 
   /** Where the song is, in frames. */
@@ -63,12 +61,11 @@ export class Player {
 
   async play() {
     if (this.playing) return;
-    const context = this.#ready();
     this.trouble = null;
-    if (this.#head >= this.frames) this.#jump(this.loop?.start ?? 0);
+    if (this.position >= this.frames) this.#jump(this.loop?.start ?? 0);
     this.#become(this.schedule.entries.length > 0 ? "playing" : "waiting");
     this.#timer = window.setInterval(() => void this.#pump(), PUMP_MILLISECONDS);
-    await context.resume();
+    await this.context.resume();
     await this.#pump();
   }
 
@@ -76,7 +73,7 @@ export class Player {
     if (!this.playing) return;
     clearInterval(this.#timer);
     // The clock itself stops, and with it all stems at the same frame.
-    void this.context?.suspend();
+    void this.context.suspend();
     this.#become("paused");
   }
 
@@ -91,7 +88,7 @@ export class Player {
     this.loop = loop;
     if (this.schedule.entries.length === 0) return;
     // What lies ahead was planned without the loop: the same song from a frame soon to come, planned anew.
-    const at = this.#now() + this.#margin();
+    const at = this.#now() + (this.playing ? this.#margin() : 0);
     const song = this.schedule.songFrameAt(at);
     this.#jump(song ?? this.#head, at);
     if (this.playing) void this.#pump();
@@ -99,7 +96,7 @@ export class Player {
 
   /** Makes the channels' faders, pans, mutes and solos heard. */
   applyGains() {
-    const now = this.context?.currentTime ?? 0;
+    const now = this.context.currentTime;
     const gains = audibleGains(this.channels);
     this.strips.forEach((strip, index) => {
       strip.gain.gain.setTargetAtTime(gains[index], now, SMOOTH_SECONDS);
@@ -117,36 +114,15 @@ export class Player {
     this.pause();
     this.#jump(0);
     this.blocks.close();
-    void this.context?.close();
-    this.context = null;
-  }
-
-  /** The context with a strip a stem; at the song's own rate, so that nothing is resampled between pieces. */
-  #ready() {
-    if (this.context) return this.context;
-    const context = new AudioContext({ sampleRate: this.sampleRate, latencyHint: "balanced" });
-    this.context = context;
-    const sum = meterOf(context);
-    sum.connect(context.destination);
-    this.meter = sum;
-    const gains = audibleGains(this.channels);
-    this.strips = this.channels.map((channel, index) => {
-      const gain = new GainNode(context, { gain: gains[index] });
-      const pan = new StereoPannerNode(context, { pan: channel.pan });
-      const meter = meterOf(context);
-      gain.connect(pan).connect(meter).connect(sum);
-      return { gain, pan, meter };
-    });
-    return context;
   }
 
   #now() {
-    return this.context ? Math.round(this.context.currentTime * this.sampleRate) : 0;
+    return Math.round(this.context.currentTime * this.sampleRate);
   }
 
   /** The context's frame that comes out of the loudspeakers now. */
   #heard() {
-    return this.#now() - Math.round((this.context?.outputLatency || 0) * this.sampleRate);
+    return this.#now() - Math.round((this.context.outputLatency || 0) * this.sampleRate);
   }
 
   #margin() {
@@ -167,13 +143,13 @@ export class Player {
 
   /** Schedules what lies ahead, and notices the end. */
   async #pump() {
-    if (this.#pumping || !this.playing) return;
+    if (this.#pumping) return this.#notice();
+    if (!this.playing) return;
     this.#pumping = true;
     try {
       while (this.playing && this.#wantsMore()) await this.#scheduleNext();
     } catch (error) {
-      this.trouble = /** @type {Error} */ (error);
-      this.pause();
+      this.#fail(/** @type {Error} */ (error));
     } finally {
       this.#pumping = false;
     }
@@ -190,6 +166,16 @@ export class Player {
     else this.#become("waiting");
   }
 
+  /**
+   * What lies ahead still sounds, and meanwhile each turn asks again: a server that starts anew interrupts nothing.
+   * @param {Error} error
+   */
+  #fail(error) {
+    if (this.#now() < this.schedule.end) return;
+    this.trouble = error;
+    this.pause();
+  }
+
   #wantsMore() {
     return this.#cursor !== null && this.schedule.end - this.#now() < AHEAD_SECONDS * this.sampleRate;
   }
@@ -198,7 +184,7 @@ export class Player {
     const generation = this.#generation;
     const piece = pieceAt(/** @type {number} */ (this.#cursor), this.frames, this.loop);
     const buffers = await this.blocks.get(piece.block);
-    if (generation !== this.#generation || !this.context) return; // sought meanwhile: planned anew by the next turn
+    if (generation !== this.#generation) return; // sought meanwhile: planned anew by the next turn
     const context = Math.max(this.schedule.end, this.#now() + this.#margin());
     const nodes = buffers.map((buffer, index) => this.#start(buffer, index, piece, context));
     this.schedule.add({ song: piece.start, context, frames: piece.frames, nodes });
@@ -214,7 +200,7 @@ export class Player {
    * @param {number} at the context's frame
    */
   #start(buffer, index, piece, at) {
-    const node = new AudioBufferSourceNode(/** @type {AudioContext} */ (this.context), { buffer });
+    const node = new AudioBufferSourceNode(this.context, { buffer });
     node.connect(this.strips[index].gain);
     const offset = piece.start % BLOCK_FRAMES;
     node.start(at / this.sampleRate, offset / this.sampleRate, piece.frames / this.sampleRate);
@@ -236,14 +222,30 @@ export class Player {
   }
 }
 
-/** @param {AudioContext} context */
-function meterOf(context) {
-  return new AnalyserNode(context, { fftSize: METER_SAMPLES });
+/**
+ * A context for songs at a rate: at their own, so that nothing is resampled between pieces, where the browser can.
+ * @param {number} sampleRate hertz
+ */
+export function audioContext(sampleRate) {
+  try {
+    return new AudioContext({ sampleRate, latencyHint: "balanced" });
+  } catch {
+    return new AudioContext({ latencyHint: "balanced" });
+  }
 }
+
+/** @param {AudioContext} context */
+function stripInto(context) {
+  const [gain, pan] = [new GainNode(context), new StereoPannerNode(context)];
+  const meter = new AnalyserNode(context, { fftSize: METER_SAMPLES });
+  gain.connect(pan).connect(meter).connect(context.destination);
+  return { gain, pan, meter };
+}
+
+const measured = new Float32Array(METER_SAMPLES);
 
 /** @param {AnalyserNode} meter */
 function peakOf(meter) {
-  const samples = new Float32Array(METER_SAMPLES);
-  meter.getFloatTimeDomainData(samples);
-  return samples.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0);
+  meter.getFloatTimeDomainData(measured);
+  return measured.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0);
 }

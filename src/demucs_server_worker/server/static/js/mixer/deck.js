@@ -3,7 +3,7 @@
 import { stemUrl } from "../api/stems.js";
 import { Blocks } from "../audio/blocks.js";
 import { UNITY_FADER } from "../audio/gains.js";
-import { Player } from "../audio/player.js";
+import { Player, audioContext } from "../audio/player.js";
 import { StemFile } from "../audio/stem_file.js";
 import { recallMix, rememberMix } from "./kept.js";
 
@@ -21,6 +21,8 @@ export class Deck {
   looping = true;
   /** @type {Error | null} why the stems could not be opened */
   trouble = null;
+  /** @type {AudioContext | null} */
+  #context = null;
   #opening = false;
   #head = 0; // seconds; where to begin once there is a player
   #ended = new AbortController();
@@ -106,12 +108,16 @@ export class Deck {
   close() {
     this.#ended.abort();
     this.player?.close();
+    if (this.#context?.state !== "closed") void this.#context?.close();
   }
 
   async #play() {
     this.trouble = null;
     try {
-      if (!this.player) await this.#ready();
+      // Made before anything is waited for: later, a browser may not take it for the user's wish any more.
+      this.#context ??= audioContext(this.task.stems[0].sampleRate);
+      void this.#context.resume();
+      if (!this.player) await this.#ready(this.#context);
       await this.player?.play();
     } catch (error) {
       this.trouble = this.#ended.signal.aborted ? null : /** @type {Error} */ (error);
@@ -119,13 +125,14 @@ export class Deck {
     }
   }
 
-  async #ready() {
+  /** @param {AudioContext} context */
+  async #ready(context) {
     this.#opening = true;
     this.changed();
     try {
       const files = await this.files();
       if (this.#ended.signal.aborted) return;
-      this.player = new Player(new Blocks(files), this.channels, () => this.#heard());
+      this.player = new Player(context, new Blocks(files), this.channels, () => this.#heard());
       this.player.seek(this.#head * this.player.sampleRate);
       this.#tellLoop();
     } finally {

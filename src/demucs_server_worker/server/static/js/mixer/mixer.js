@@ -37,7 +37,7 @@ export class Mixer {
     const head = make("header", { class: "stage-head" }, title, this.#facts);
     this.node.append(head, this.transport.node, ruler, lanes, this.takeaway.node);
     this.#changed();
-    onLanguage(() => this.#changed());
+    this.forgetLanguage = onLanguage(() => this.#changed());
     void this.#drawWaves();
     if (task.options.format === "wav") void this.deck.files().catch(() => {}); // headers only; play tells a failure
   }
@@ -45,6 +45,8 @@ export class Mixer {
   close() {
     cancelAnimationFrame(this.#frame);
     this.#ended.abort();
+    this.forgetLanguage();
+    this.lanes.forEach((lane) => lane.wave.close());
     this.takeaway.close();
     this.deck.close();
   }

@@ -5,6 +5,7 @@ import { renderMix } from "../audio/mixdown.js";
 import { icon, make, setAttribute } from "../page/dom.js";
 import { percent } from "../page/format.js";
 import { label, say } from "../page/language.js";
+import { troubleOf } from "../tasks/words.js";
 
 /** The browser reads the file while it stores it; milliseconds after which it surely has begun. */
 const KEEP_MILLISECONDS = 60_000;
@@ -43,7 +44,7 @@ export class Takeaway {
       save(file, `${stripEnding(this.deck.task.inputName)} - mix.wav`);
       if (gain < 1) say(this.#said, "mixer.turnedDown", { figure: (-20 * Math.log10(gain)).toFixed(1) });
     } catch (error) {
-      if (!signal.aborted) say(this.#said, "mixer.trouble", { why: /** @type {Error} */ (error).message });
+      if (!signal.aborted) say(this.#said, "mixer.trouble", { why: () => troubleOf(/** @type {Error} */ (error)) });
     } finally {
       this.#rendering = null;
       say(this.#words, "mixer.render");

@@ -3,6 +3,7 @@
 import { icon, make, setAttribute, setIcon, setText } from "../page/dom.js";
 import { clock, preciseClock } from "../page/format.js";
 import { label, say } from "../page/language.js";
+import { troubleOf } from "../tasks/words.js";
 
 export class Transport {
   #play = make("button", { class: "play", attributes: { type: "button" } }, icon("play"));
@@ -37,7 +38,7 @@ export class Transport {
     this.#loop.disabled = region === null;
     setAttribute(this.#loop, "aria-pressed", String(region !== null && looping));
     label(this.#loop, region ? "mixer.loop" : "mixer.noLoop");
-    if (trouble) say(this.#said, "mixer.trouble", { why: trouble.message });
+    if (trouble) say(this.#said, "mixer.trouble", { why: () => troubleOf(trouble) });
     else if (state === "opening") say(this.#said, "mixer.opening");
     else if (state === "waiting") say(this.#said, "mixer.waiting");
     else say(this.#said, "nothing");

@@ -27,6 +27,10 @@ export class Wave {
     this.#draw();
   }
 
+  close() {
+    this.#sharp.close();
+  }
+
   #draw() {
     const { context, width, height, ratio } = this.#sharp;
     context.clearRect(0, 0, width, height);

@@ -1,5 +1,8 @@
 // A canvas with as many pixels as the screen has where it lies: sharp at any zoom and on any screen.
 
+/** @type {Set<() => void>} */
+const painters = new Set();
+
 export class SharpCanvas {
   /**
    * @param {HTMLCanvasElement} canvas sized by CSS
@@ -22,7 +25,11 @@ export class SharpCanvas {
     } catch {
       observer.observe(canvas); // Safari knows no device pixels here
     }
-    onTheme(draw);
+    painters.add(draw);
+    this.close = () => {
+      observer.disconnect();
+      painters.delete(draw);
+    };
   }
 
   get width() {
@@ -34,11 +41,7 @@ export class SharpCanvas {
   }
 }
 
-/**
- * Calls `draw` when the colours of the page change, which a canvas does not follow by itself.
- * @param {() => void} draw
- */
-function onTheme(draw) {
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-}
+// A canvas does not follow the colours of the page by itself.
+const repaint = () => painters.forEach((draw) => draw());
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["data-theme"] });

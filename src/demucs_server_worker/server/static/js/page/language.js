@@ -40,9 +40,11 @@ export async function changeLanguage(name) {
 /**
  * Calls `watcher` after each change of the language.
  * @param {() => void} watcher
+ * @returns {() => void} ends that
  */
 export function onLanguage(watcher) {
   watchers.add(watcher);
+  return () => void watchers.delete(watcher);
 }
 
 /**

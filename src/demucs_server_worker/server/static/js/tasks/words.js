@@ -1,5 +1,6 @@
 // What is said about a task.
 
+import { Problem } from "../api/calls.js";
 import { ago, clock, joined, percent, remaining } from "../page/format.js";
 import { hasWords, language, t } from "../page/language.js";
 
@@ -25,12 +26,20 @@ export function lineOf(task) {
 }
 
 /**
+ * Why something did not work.
+ * @param {Error} error
+ */
+export function troubleOf(error) {
+  return error instanceof Problem ? reasonOf(error) : error.message;
+}
+
+/**
  * Why something failed. The server speaks English and exactly; other languages say the kind of problem.
  * @param {{code: string, message: string}} error
  */
 export function reasonOf({ code, message }) {
   const key = `error.${code}`;
-  return language() === "en" && message ? message : hasWords(key) ? t(key) : message;
+  return language() === "en" && message && code !== "offline" ? message : hasWords(key) ? t(key) : message;
 }
 
 /** @param {Task} task */

@@ -3,7 +3,7 @@
 import { bdi, icon, make, setAttribute, setIcon } from "../page/dom.js";
 import { label, say } from "../page/language.js";
 import { percent, size } from "../page/format.js";
-import { reasonOf } from "../tasks/words.js";
+import { troubleOf } from "../tasks/words.js";
 
 /** @typedef {"waiting" | "sending" | "checking" | "refused" | "broken"} UploadState */
 
@@ -48,8 +48,8 @@ export class UploadRow {
   /** @param {import("../api/calls.js").Problem} problem */
   refused(problem) {
     if (problem.offline) this.#become("broken", "upload.offline");
-    else if (problem.status >= 500) this.#become("broken", "upload.trouble", { reason: () => reasonOf({ code: problem.code, message: problem.message }) });
-    else this.#become("refused", "upload.refused", { reason: () => reasonOf({ code: problem.code, message: problem.message }) });
+    else if (problem.status >= 500) this.#become("broken", "upload.trouble", { reason: () => troubleOf(problem) });
+    else this.#become("refused", "upload.refused", { reason: () => troubleOf(problem) });
   }
 
   /**
