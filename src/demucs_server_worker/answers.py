@@ -46,6 +46,7 @@ class Answers:
         self._unannounced = unannounced
         self._wake = wake
         self._assembling: dict[str, asyncio.Task[Outcome | None]] = {}
+        self._beginning: set[asyncio.Future[tuple[Task, bool]]] = set()
         self._given_up: set[str] = set()
         self._stopped = False
 
@@ -61,18 +62,27 @@ class Answers:
         sources = await self._reuse.sources(request)
         if not sources or self._stopped:
             return None
+        # Carried out whole: a caller that is cancelled must not leave a task that is claimed and nobody has.
+        beginning = asyncio.ensure_future(self._begin(request, sources, max_attempts))
+        self._beginning.add(beginning)
+        beginning.add_done_callback(self._beginning.discard)
+        task, is_new = await asyncio.shield(beginning)
+        if is_new and task.id in self._running:
+            await asyncio.wait({self._running[task.id]}, timeout=ANSWER_SECONDS)
+        if self._stopped:
+            return task, is_new
+        return await self._on_queue_thread(self._queue.get, task.id) or task, is_new
+
+    async def _begin(self, request: TaskRequest, sources: list[Task], max_attempts: int) -> tuple[Task, bool]:
         # Queued and claimed in one transaction: a free worker must not get it in between.
         before, task, is_new = await self._on_queue_thread(
             self._queue.put_claimed, request, worker_id=ANSWERER, now=self._clock(), max_attempts=max_attempts
         )
-        if not is_new:
-            return task, False
-        self._bus.publish(EventKind.QUEUED, task=before)
-        self._unannounced.add(task.id)
-        attempt = asyncio.create_task(self._attempt(task, sources), name=f"task {task.id}")
-        self._running[task.id] = attempt
-        await asyncio.wait({attempt}, timeout=ANSWER_SECONDS)
-        return await self._on_queue_thread(self._queue.get, task.id) or task, True
+        if is_new:
+            self._bus.publish(EventKind.QUEUED, task=before)
+            self._unannounced.add(task.id)
+            self._running[task.id] = asyncio.create_task(self._attempt(task, sources), name=f"task {task.id}")
+        return task, is_new
 
     async def outcome(self, task: Task, staging: Path, sources: list[Task] | None = None) -> Outcome | None:
         """The outcome of a task that was claimed, from the stems of earlier ones; None if they are of no use.

@@ -23,7 +23,7 @@ from demucs_server_worker.events import Event, EventKind
 from demucs_server_worker.manager import WorkerManager
 from demucs_server_worker.task import Origin, Task, TaskRequest, TaskState
 from tests.audio_files import tones, write_pcm
-from tests.managers import heard, left_behind, manager, run, until
+from tests.managers import heard, left_behind, manager, run
 from tests.model_repo import define_bag
 
 RATE = 8_000
@@ -91,6 +91,11 @@ def test_the_same_again_is_completed_when_it_is_submitted(tmp_path: Path) -> Non
     run(scene())
 
 
+async def until_running(manager: WorkerManager, task: Task) -> None:
+    while manager.get_task(task.id).state is not TaskState.RUNNING:
+        await asyncio.sleep(0.005)
+
+
 async def until_told(events: list[Event], task: Task) -> None:
     while EventKind.COMPLETED not in [event.kind for event in events if event.task_id == task.id]:
         await asyncio.sleep(0.005)
@@ -101,7 +106,7 @@ def test_it_needs_no_worker_and_no_room_in_the_queue(tmp_path: Path) -> None:
         async with manager(tmp_path, max_queued=1) as on:
             await done(on, upload(tmp_path))
             busy, _ = await on.submit(upload(tmp_path, seed=1, input_name="wait"))
-            await until(on, EventKind.STARTED, busy)
+            await until_running(on, busy)
             await on.submit(upload(tmp_path, seed=1, input_name="succeed"))
             again, _ = await on.submit(upload(tmp_path))
             assert again.state is TaskState.COMPLETED
