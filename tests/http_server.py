@@ -2,7 +2,7 @@
 
 `serving(folder)` is a server inside this process, with the real manager, queue and pool and with scripted workers that
 are up in a moment (see tests/workers.py): a task's `inputName` says what its worker does, e.g. `succeed`, `wait`,
-`raise unreadable`, `busy` (until a file `go` is there). Paths below `folder` may be named by clients:
+`raise unreadable`, `busy` (until a file out/go is there). Paths below `folder` may be named by clients:
 
     @pytest.fixture(scope="module")
     def server(tmp_path_factory):
@@ -31,12 +31,12 @@ from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import httpx
 
 from demucs_server_worker.manager import WorkerManager
-from demucs_server_worker.server.app import create_app
+from demucs_server_worker.server.app import create_app, routed_app
 from demucs_server_worker.server.http_server import HttpServer, bind
 from demucs_server_worker.server.services import Services, opened
 from tests import managers
@@ -50,7 +50,7 @@ API = "/api/v1"
 
 def described() -> dict[str, Any]:
     """The API's description of itself, OpenAPI, for which no server needs to run."""
-    return create_app(cast(Services, None)).openapi()
+    return routed_app().openapi()
 
 
 def operations() -> list[tuple[str, str]]:

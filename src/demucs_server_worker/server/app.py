@@ -23,13 +23,19 @@ ROUTERS = (
 
 def create_app(services: Services) -> FastAPI:
     """The HTTP API and the web page over `services`, as an ASGI application."""
+    app = routed_app()
+    app.state.services = services
+    app.add_middleware(Gate, services=services)
+    app.add_middleware(Measuring, metrics=services.metrics)
+    return app
+
+
+def routed_app() -> FastAPI:
+    """The routes and their description alone, which need no services to be looked at."""
     app = FastAPI(
         title="demucs-server-worker", version=__version__, docs_url=None, redoc_url=None, openapi_url=None,
         redirect_slashes=False, generate_unique_id_function=lambda route: route.name,
     )  # fmt: skip
-    app.state.services = services
-    app.add_middleware(Gate, services=services)
-    app.add_middleware(Measuring, metrics=services.metrics)
     answer_with_problems(app)
     api = APIRouter(prefix=API)
     for router in ROUTERS:
