@@ -29,13 +29,15 @@ STATUS: Mapping[str, int] = {
     "input_too_large": 413,
     "input_too_long": 413,
     "unsupported_format": 415,
-    "not_in_range": 416,
     "input_unreadable": 415,
     "no_audio": 415,
+    "not_in_range": 416,
     "invalid_option": 422,
     "unknown_model": 422,
     "input_not_found": 422,
     "output_not_writable": 422,
+    "assistant_failed": 503,
+    "assistant_failed": 503,
     "model_unavailable": 503,
     "not_ready": 503,
     "out_of_memory": 503,
@@ -48,8 +50,10 @@ STATUS: Mapping[str, int] = {
 
 # A queue that is full empties by a task every few seconds to minutes; a server that restarts is back in less.
 RETRY_AFTER_SECONDS = {
+    "assistant_failed": 5,
     "queue_full": 30,
     "not_ready": 5,
+    "assistant_failed": 5,
     "shutting_down": 10,
     "queue_locked": 10,
     "model_unavailable": 60,
