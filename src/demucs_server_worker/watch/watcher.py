@@ -73,14 +73,17 @@ class Watcher:
         look_seconds: float = LOOK_SECONDS,
         settle_seconds: float = SETTLE_SECONDS,
         untold_settle_seconds: float = UNTOLD_SETTLE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args: plan: what to watch; queue: the manager; measure: looks into a song; the others: see the constants."""
+        """Args: plan: what to watch; queue: the manager; measure: looks into a song; clock: monotonic seconds; the
+        others: see the constants."""
         self._plan = plan
         self._queue = queue
         self._measure = measure
         self._look_seconds = look_seconds
         self._settle_seconds = settle_seconds
         self._untold_settle_seconds = untold_settle_seconds
+        self._clock = clock
         self._settling = Settling()
         self._dealt_with: set[Sighting] = set()
         self._trouble = ""
@@ -108,7 +111,7 @@ class Watcher:
             QueueFull, ShuttingDown, …: no task is taken at the moment; what was not taken will be found again.
         """
         seen = await asyncio.to_thread(look, self._plan.watched, self._plan.output)
-        ages = self._settling.look(seen, time.monotonic())
+        ages = self._settling.look(seen, self._clock())
         self._dealt_with &= ages.keys()
         for song in await asyncio.to_thread(self._complete, ages):
             await self._take(song)
