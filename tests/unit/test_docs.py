@@ -10,8 +10,10 @@ import pytest
 from demucs_server_worker import errors
 from demucs_server_worker.events import EventKind
 from demucs_server_worker.options import SeparationOptions
+from demucs_server_worker.server.problems import STATUS
 from demucs_server_worker.settings import Settings, environment_name
 from demucs_server_worker.task import Stage, TaskState
+from tests.http_server import API, operations
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +54,17 @@ def test_every_error_says_what_happened_in_a_sentence(error: type[errors.DemucsW
     assert error.__doc__ is not None
     assert error.__doc__.strip().endswith((".", "}"))
     assert "\n    " not in errors.DemucsWorkerError.__str__(errors.DemucsWorkerError("x"))
+
+
+@pytest.mark.parametrize(("method", "path"), operations())
+def test_every_route_is_documented(method: str, path: str) -> None:
+    assert f"| `{method} {path.removeprefix(API)}` |" in doc("docs/http-api.md")
+
+
+@pytest.mark.parametrize(("code", "status"), STATUS.items())
+def test_every_code_that_http_answers_with_is_documented_at_its_status(code: str, status: int) -> None:
+    row = next(line for line in doc("docs/http-api.md").splitlines() if f"`{code}`" in line and line[2:5].isdigit())
+    assert str(status) in row.split("|")[1]
 
 
 def test_every_file_that_the_readme_links_to_is_there() -> None:

@@ -17,6 +17,7 @@ SESSION_SECONDS = 12 * 3600
 # The oldest session ends when there would be more.
 MOST_SESSIONS = 1_000
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_PORTS = {"http": 80, "https": 443}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -104,16 +105,20 @@ def comes_from_elsewhere(headers: Mapping[str, str]) -> bool:
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return True
     origin = headers.get("origin")
-    return origin is not None and _netloc(origin) != _netloc(f"//{headers.get('host', '')}", urlsplit(origin).scheme)
+    if origin is None:
+        return False
+    scheme = origin.partition(":")[0].lower()
+    sender = _place(origin)
+    return sender is None or sender != _place(f"{scheme}://{headers.get('host', '')}")
 
 
-def _netloc(url: str, scheme: str = "") -> tuple[str, int | None] | None:
+def _place(url: str) -> tuple[str, int | None] | None:
+    """Host and port of a URL; None where there are none."""
     try:
         parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme or scheme)
+        return (parts.hostname.lower(), parts.port or _PORTS.get(parts.scheme)) if parts.hostname else None
     except ValueError:
         return None
-    return ((parts.hostname or "").lower(), port)
 
 
 def _is_address(name: str) -> bool:
