@@ -7,7 +7,7 @@ RUN    := $(BIN)/demucs-server-worker
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo separate models doctor bench bench-throughput worker worker-dev worker-start worker-test test test-fast test-slow lint format clean
+.PHONY: help install demo separate models doctor bench bench-throughput bench-one-stem bench-clips bench-memory bench-pool bench-first-work bench-floor bench-queue bench-workers bench-timeline bench-pictures worker worker-dev worker-start worker-test test test-fast test-slow lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,11 +34,42 @@ models: $(READY)  ## which models there are and which are on disk; ARGS='--downl
 doctor: $(READY)  ## what keeps workers from starting, makes them crash, or makes them slow
 	@$(RUN) doctor $(ARGS)
 
-bench: $(READY)  ## measure what the manager adds to the work itself
-	@$(BIN)/python -m bench.manager $(ARGS)
+bench: $(READY)  ## all measurements, beside Demucs: two hours; with BENCH_QUICK=1 only that they work
+	@$(BIN)/python -m bench.all $(ARGS)
 
-bench-throughput: $(READY)  ## a batch of songs against Demucs' own command; ARGS='--repo FOLDER' names a folder with htdemucs
+# Numbers are those of the targets in docs/performance.md.
+bench-throughput: $(READY)  ## 1: a batch of songs against Demucs' own command; ARGS='--repo FOLDER' names a folder with htdemucs
 	@$(BIN)/python -m bench.throughput $(ARGS)
+
+bench-one-stem: $(READY)  ## 2: one stem of htdemucs_ft
+	@$(BIN)/python -m bench.one_stem $(ARGS)
+
+bench-clips: $(READY)  ## 3: thirty short clips
+	@$(BIN)/python -m bench.clips $(ARGS)
+
+bench-memory: $(READY)  ## 4: memory by the length of the song
+	@$(BIN)/python -m bench.memory $(ARGS)
+
+bench-pool: $(READY)  ## 5: a full queue against its bare forward passes
+	@$(BIN)/python -m bench.pool $(ARGS)
+
+bench-first-work: $(READY)  ## 6: from add_task to the first forward pass
+	@$(BIN)/python -m bench.first_work $(ARGS)
+
+bench-floor: $(READY)  ## 7: how far a segment is from what the machine could do
+	@$(BIN)/python -m bench.floor $(ARGS)
+
+bench-queue: $(READY)  ## 8: add_task and claims a second
+	@$(BIN)/python -m bench.queue $(ARGS)
+
+bench-workers: $(READY)  ## throughput by the number of workers
+	@$(BIN)/python -m bench.workers $(ARGS)
+
+bench-timeline: $(READY)  ## a worker through three songs
+	@$(BIN)/python -m bench.timeline $(ARGS)
+
+bench-pictures: $(READY)  ## docs/images, drawn from what was measured last
+	@$(BIN)/python -m bench.pictures
 
 # exec: make's own child is the server, and signals reach it.
 worker: $(READY)  ## run the server until Ctrl-C; ARGS=… for its flags

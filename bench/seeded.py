@@ -19,14 +19,14 @@ from demucs.htdemucs import HTDemucs
 from safetensors.torch import save_file
 from torch import nn
 
+from bench.paths import MODELS
+
 Form = Literal["safetensors", "th"]
 
 SOURCES = ["drums", "bass", "other", "vocals"]
 HTDEMUCS_PARAMETERS = 41_984_456
 FINE_TUNED_WEIGHTS = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
 FINE_TUNED_SIGNATURES = ["f7e0c4bc", "d12395a8", "92cfc3b6", "04573f0d"]
-
-MODELS = Path(__file__).parent / "models"
 
 
 def htdemucs(seed: int = 0) -> nn.Module:

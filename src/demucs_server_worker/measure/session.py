@@ -51,7 +51,7 @@ def measure(order: Order, tell: Callable[[str], None] = lambda text: None) -> It
     """
     cores = basics.cores()
     tell(f"looking at the machine and at {order.model}")
-    machine = Machine.of(ask(_task(order, "machine", cores), environment()))
+    machine = look(order)
     yield machine
     known: list[Measured] = []
     settings = order.settings
@@ -65,6 +65,15 @@ def measure(order: Order, tell: Callable[[str], None] = lambda text: None) -> It
             known.append(found)
     if not known:
         raise CannotBeMeasured(f"{order.model} runs in no way on {machine.device}.")
+
+
+def look(order: Order) -> Machine:
+    """What the machine can do, and what the model asks of it.
+
+    Raises:
+        CannotBeMeasured: as `measure`.
+    """
+    return Machine.of(ask(_task(order, "machine", basics.cores()), environment()))
 
 
 def time_setup(order: Order, setup: Setup, tell: Callable[[str], None] = lambda text: None) -> Measured | Skipped:
