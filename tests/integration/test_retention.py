@@ -18,6 +18,7 @@ from demucs_server_worker.manager import WorkerManager
 from demucs_server_worker.server import retention as module
 from demucs_server_worker.server.derived import Derived, sweep
 from demucs_server_worker.server.retention import Retention
+from demucs_server_worker.server.services import opened
 from demucs_server_worker.server.uploads import UploadStore
 from demucs_server_worker.task import Task, TaskState
 from tests.integration.test_reuse import done, until_running, upload
@@ -153,6 +154,19 @@ def test_what_was_made_for_tasks_that_are_no_more_is_removed_at_the_start(tmp_pa
                 await asyncio.sleep(0.005)
             await retention.stop()
             assert (tmp_path / "data" / "derived" / task.id / "x").exists()
+
+    run(scene())
+
+
+def test_what_was_being_made_when_the_server_was_killed_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with manager(tmp_path) as on:
+            task = await done(on, upload(tmp_path))
+            derive(tmp_path, task)
+            half = tmp_path / "data" / "derived" / task.id / ".half"
+            half.write_bytes(b"half")
+            async with opened(on):
+                assert [path.name for path in half.parent.iterdir()] == ["x"]
 
     run(scene())
 

@@ -62,6 +62,11 @@ class Derived:
         self._most_bytes = most_bytes
         self._making: dict[Path, asyncio.Task[Path]] = {}
 
+    def discard_halves(self) -> None:
+        """Remove what was being written when the server was killed. For the start; it looks at the disk."""
+        for half in self._folder.glob("*/.*"):
+            half.unlink(missing_ok=True)
+
     async def encoded(self, task: Task, stem: Stem, options: SeparationOptions) -> DerivedFile:
         """The stem in the format of `options`.
 

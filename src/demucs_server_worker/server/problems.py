@@ -37,7 +37,6 @@ STATUS: Mapping[str, int] = {
     "input_not_found": 422,
     "output_not_writable": 422,
     "assistant_failed": 503,
-    "assistant_failed": 503,
     "model_unavailable": 503,
     "not_ready": 503,
     "out_of_memory": 503,

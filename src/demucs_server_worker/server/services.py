@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -74,12 +75,13 @@ async def opened(manager: WorkerManager) -> AsyncIterator[Services]:
     }))  # fmt: skip
     services = Services(
         manager=manager, settings=settings, keys=Keys(settings.api_keys), sessions=Sessions(), assistant=assistant,
-        uploads=uploads, webhook_rules=rules, feed=feed, courier=courier, metrics=metrics, stem_files=StemFiles(), derived=derived,
-        retention=Retention(manager, uploads, derived, seconds=settings.result_ttl),
+        uploads=uploads, webhook_rules=rules, feed=feed, courier=courier, metrics=metrics, stem_files=StemFiles(),
+        derived=derived, retention=Retention(manager, uploads, derived, seconds=settings.result_ttl),
     )  # fmt: skip
     try:
         await services.courier.start()
         await sweep_uploads(services.uploads, manager.list_tasks)
+        await asyncio.to_thread(derived.discard_halves)
         manager.encode_with(assistant)
         services.retention.start()
         yield services
