@@ -81,9 +81,10 @@ def find_server(
     Raises:
         InvalidSetting: the address or the key cannot be one.
     """
-    address = (url or environment.get(URL_VARIABLE) or DEFAULT_URL).strip().rstrip("/")
+    address = (url or environment.get(URL_VARIABLE) or DEFAULT_URL).strip()
+    address = (address if "://" in address else f"http://{address}").rstrip("/")
     key = (api_key or environment.get(API_KEY_VARIABLE) or "").strip() or None
-    _check_address(address if "://" in address else (address := f"http://{address}"))
+    _check_address(address)
     if key is not None and not (key.isascii() and key.isprintable()):
         raise InvalidSetting(setting=API_KEY_VARIABLE, value="…", allowed="a key is printable ASCII")
     return Server(url=address, api_key=key, patience=patience or Patience())
