@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-CORES_PER_WORKER = 2
+# Workers of one thread each get more out of the cores than fewer workers with more (docs/decisions.md).
+CORES_PER_WORKER = 1
 MEMORY_PER_WORKER_BYTES = 2 * 2**30
 
 
@@ -16,7 +17,7 @@ def worker_count(wanted: int | str, *, cores: int, memory_bytes: int, gpus: int)
         gpus: that torch can compute on.
 
     Returns:
-        For `auto`: one a GPU where there are any, else one for every two cores; as many as fit into memory; at least 1.
+        For `auto`: one a GPU where there are any, else one a core; as many as fit into memory; at least 1.
     """
     if isinstance(wanted, int):
         return wanted

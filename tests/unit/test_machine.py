@@ -164,7 +164,7 @@ class TestGpus:
 class TestSizing:
     @pytest.mark.parametrize(
         ("cores", "memory_gb", "gpus", "expected"),
-        [(8, 64, 0, 4), (8, 5, 0, 2), (1, 1, 0, 1), (3, 64, 0, 1), (32, 128, 4, 4), (32, 5, 4, 2), (2, 64, 8, 8)],
+        [(8, 64, 0, 8), (8, 5, 0, 2), (1, 1, 0, 1), (3, 64, 0, 3), (32, 128, 4, 4), (32, 5, 4, 2), (2, 64, 8, 8)],
     )
     def test_auto_counts_cores_memory_and_gpus(self, cores: int, memory_gb: int, gpus: int, expected: int) -> None:
         assert worker_count("auto", cores=cores, memory_bytes=memory_gb * 2**30, gpus=gpus) == expected
