@@ -52,7 +52,6 @@ RETRY_AFTER_SECONDS = {
     "assistant_failed": 5,
     "queue_full": 30,
     "not_ready": 5,
-    "assistant_failed": 5,
     "shutting_down": 10,
     "queue_locked": 10,
     "model_unavailable": 60,
