@@ -30,13 +30,15 @@ def local_pool(settings: Settings, gpus: Gpus, on_event: Callable[[WorkerEvent],
     """
     cores = basics.cores()
     usable = usable_gpus(settings.device, len(gpus) if torch_has_cuda() else 0)
+    size = worker_count(settings.max_workers, cores=cores, memory_bytes=basics.memory().total, gpus=usable)
     config = PoolConfig(
-        size=worker_count(settings.max_workers, cores=cores, memory_bytes=basics.memory().total, gpus=usable),
+        size=size,
         devices=worker_devices(settings.device, gpus=usable),
         model=settings.model if settings.preload else None,
         model_repo=settings.model_repo,
         precision=settings.precision,
-        threads=threads_per_worker(cores, 1),
+        # What a worker compiles before it is ready is for a full pool: the first songs of a batch need not wait again.
+        threads=threads_per_worker(cores, size),
         backend=settings.backend,
         cache_dir=settings.cache_dir,
     )

@@ -77,14 +77,16 @@ def test_fp32_equals_torch_for_every_length_and_batch(tiny: ConvertedCore, sampl
     assert snr_db(of_torch(network, mix), found) >= FP32_DB
 
 
-def test_another_number_of_threads_counts_from_the_next_pass_on(tiny: ConvertedCore) -> None:
+def test_another_number_of_threads_counts_once_it_stays(tiny_path: Path) -> None:
+    now = [0.0]
+    core = ConvertedCore(tiny_path, clock=lambda: now[0])
     network, threads = model_repo.tiny_htdemucs(), [1]
-    backend = OpenVinoBackend(Ends(network), tiny, torch.float32, lambda: threads[0])
-    compiled = []
-    for threads[0] in (1, 2):
-        backend.run(noise(88_200))
-        compiled.append(tiny._request.get_compiled_model())
-    assert [each.get_property("INFERENCE_NUM_THREADS") for each in compiled] == [1, 2]
+    backend = OpenVinoBackend(Ends(network), core, torch.float32, lambda: threads[0])
+    computed_with = []
+    for now[0], threads[0] in ((0.0, 1), (1.0, 2), (2.0, 1), (3.0, 2), (5.9, 2), (6.0, 2), (7.0, 1), (9.0, 2)):
+        backend.run(noise(300))
+        computed_with.append(core._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS"))
+    assert computed_with == [1, 1, 1, 1, 1, 2, 2, 2]
 
 
 def test_threads_are_not_pinned_to_the_cores_that_other_workers_use_too(tiny: ConvertedCore) -> None:

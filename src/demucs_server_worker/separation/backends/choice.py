@@ -104,13 +104,12 @@ class Backends:
             return TorchBackend(self._whole(model, place), device, dtype)
         try:
             core = self._core(model, place, check)
-            backend = OpenVinoBackend(Ends(network), core, dtype, self._threads)
+            # From here on the conversion holds the weights. They would cost as much again while it is compiled.
+            network.to("meta")
+            return OpenVinoBackend(Ends(network), core, dtype, self._threads)
         except (NotConverted, RuntimeError, ImportError) as error:
             self._give_up(model, str(error).strip().partition("\n")[0])
             return TorchBackend(self._whole(model, place), device, dtype)
-        # From here on the conversion holds the weights. They would cost as much again.
-        network.to("meta")
-        return backend
 
     def preload(self, model: LoadedModel, device: torch.device, precision: str) -> None:
         """Have what runs `model` ready, but for a bag of several members: a song may need but one of them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from demucs_server_worker.separation.backends.base import Computed
 from demucs_server_worker.separation.backends.mapped import let_go_of
 from demucs_server_worker.separation.backends.split import Ends
 from demucs_server_worker.separation.device import name_of
+
+# Compiling anew takes as long as two segments. The number of threads changes with each task that begins or ends, and
+# between two short songs it changes back at once.
+STEADY_SECONDS = 3.0
 
 _TYPES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
@@ -39,11 +44,12 @@ def load_openvino() -> Any:
 class ConvertedCore:
     """A converted core, compiled for one precision and one number of threads at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Map the weights into memory, shared with every process that maps them too; compile later.
 
         Args:
             path: of the conversion's `.xml`; both its files may vanish afterwards.
+            clock: monotonic seconds.
 
         Raises:
             RuntimeError: when OpenVINO cannot read them.
@@ -54,14 +60,17 @@ class ConvertedCore:
         self._weights = path.with_suffix(".bin")
         self._made_for: tuple[torch.dtype, int] | None = None
         self._request: Any = None
+        self._clock = clock
+        self._asked: tuple[int, float] | None = None  # another number of threads, and since when
 
     def prepare(self, dtype: torch.dtype, threads: int) -> None:
         """Compile, unless that was done for the same. Takes about a second.
 
-        A number of threads is part of what OpenVINO compiles. One compilation is kept, not one for each number: it
-        holds the weights again, packed for the processor, and the memory that the passes work in.
+        Another number of threads counts once it was asked for throughout `STEADY_SECONDS`. It is part of what OpenVINO
+        compiles, and one compilation is kept, not one for each number: it holds the weights again, packed for the
+        processor, and the memory that the passes work in.
         """
-        if self._made_for == (dtype, threads):
+        if self._made_for is not None and self._made_for[0] == dtype and not self._is_steady(threads):
             return
         self._request, self._made_for = None, None  # makes room first
         config = {
@@ -74,6 +83,17 @@ class ConvertedCore:
         self._request = self._core.compile_model(self._model, "CPU", config).create_infer_request()
         let_go_of(self._weights)
         self._made_for = (dtype, threads)
+        self._asked = None
+
+    def _is_steady(self, threads: int) -> bool:
+        """Whether `threads` are other than what was compiled for, and have been for long enough."""
+        assert self._made_for is not None  # noqa: S101 (by the caller)
+        if threads == self._made_for[1]:
+            self._asked = None
+            return False
+        if self._asked is None or self._asked[0] != threads:
+            self._asked = (threads, self._clock())
+        return self._clock() - self._asked[1] >= STEADY_SECONDS
 
     def __call__(self, spectrum: Tensor, wave: Tensor) -> tuple[Tensor, Tensor]:
         """As `split.Core.forward`, for a batch of one. What it gives is valid until the next call."""
