@@ -7,6 +7,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demucs_server_worker.server.metrics import OTHER, Metrics
+from demucs_server_worker.wire.task import API
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # What no route took: whatever a client makes up is counted as one.
@@ -37,12 +38,20 @@ class Measuring:
             self._count(scope, request)
 
     def _count(self, scope: Scope, request: _Request) -> None:
-        route = getattr(scope.get("route"), "path", None) or UNMATCHED
+        route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else OTHER
         seconds = (request.answered_at or time.monotonic()) - request.began_at
         self._metrics.requests.labels(method, route, request.status).observe(seconds)
         self._metrics.received.labels(route).inc(request.received)
         self._metrics.sent.labels(route).inc(request.sent)
+
+
+def _route(scope: Scope) -> str:
+    """The template of the address, with its parameters' names instead of their values."""
+    path: str = getattr(scope.get("route"), "path", None) or UNMATCHED
+    # A route knows its path below the router that it is mounted in.
+    inside = scope["path"].startswith(API + "/") and path != UNMATCHED and not path.startswith(API + "/")
+    return API + path if inside else path
 
 
 class _Request:
