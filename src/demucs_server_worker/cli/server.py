@@ -25,6 +25,7 @@ from demucs_server_worker.server.submitting import length_of
 from demucs_server_worker.settings import Settings
 from demucs_server_worker.watch.plan import Plan
 from demucs_server_worker.watch.watcher import watching
+from demucs_server_worker.webhooks.rules import Rules
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -73,6 +74,7 @@ def run_server(settings: Settings) -> int:
     configure_logging(settings.log_level, settings.log_format)
     adopt_library_logs(settings.log_format)
     # Before the workers start: a port that is taken is told at once.
+    Rules.of(settings)
     return asyncio.run(_serve(settings, bind(settings), plan))
 
 

@@ -16,7 +16,7 @@ from demucs_server_worker.server.receiving import Body, Received, receive_song
 from demucs_server_worker.server.services import Services
 from demucs_server_worker.task import Origin, Task, TaskRequest
 from demucs_server_worker.webhooks.rules import webhook_of
-from demucs_server_worker.wire.submission import Submission, TaskForm
+from demucs_server_worker.wire.submission import Submission, TaskForm, WebhookForm
 
 IDEMPOTENCY_KEY = "idempotency-key"
 
@@ -111,7 +111,7 @@ def _given(services: Services, request: Request, form: TaskForm) -> dict[str, An
 
 
 def _with_webhook(services: Services, form: TaskForm, wanted: TaskRequest) -> TaskRequest:
-    wish = form.webhook.model_dump() if form.webhook is not None else None
+    wish = form.webhook.model_dump() if isinstance(form.webhook, WebhookForm) else form.webhook
     return msgspec.structs.replace(wanted, webhook=webhook_of(wish, services.webhook_rules))
 
 

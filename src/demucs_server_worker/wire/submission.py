@@ -14,6 +14,9 @@ Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
 PathText = Annotated[str, StringConstraints(min_length=1, max_length=4_096)]
 
 
+WebhookUrl = Annotated[str, StringConstraints(min_length=8, max_length=2_048)]
+
+
 class WebhookForm(Form):
     """Where to tell the events of the task, and which."""
 
@@ -37,7 +40,7 @@ class TaskForm(Form):
     project_name: Text | None = Field(default=None, examples=["My Project"])
     input_name: Text | None = Field(default=None, description="the song's name for people; by default that of the file")
     priority: Literal["high", "normal", "low"] | None = Field(default=None, description="normal by default")
-    webhook: WebhookForm | None = None
+    webhook: WebhookUrl | WebhookForm | None = Field(None, description="where to tell the task's events")
     model: str | None = Field(
         default=None, description="by default the server's", max_length=200, examples=["htdemucs"]
     )
