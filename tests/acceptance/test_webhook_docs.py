@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -42,8 +43,6 @@ def test_the_receiver_in_python_verifies() -> None:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js")
 def test_the_receiver_for_node_verifies(tmp_path: Path) -> None:
-    import json
-
     calls = [[secret, header, body] for secret, header, body, _ in cases()]
     script = example("js") + f"\nconsole.log(JSON.stringify({json.dumps(calls)}.map((call) => isGenuine(...call))));\n"
     (tmp_path / "receiver.mjs").write_text(script, encoding="utf-8")
