@@ -19,7 +19,6 @@ NEXT_SHOWN = 5
 
 _BAR_COLUMNS = 18
 _SHORT_BAR_COLUMNS = 8
-_NAME_COLUMNS = 40
 # On a terminal narrower than this, songs matter more than figures.
 _WIDE_COLUMNS = 90
 # Title, heading of the workers, the five figures, the last line, and what stands empty between them.
@@ -227,9 +226,10 @@ def _worker_row(worker: WorkerBody, task: TaskBody | None, *, wide: bool) -> lis
 
 def _song(task: TaskBody) -> Text:
     left = "" if task.eta_seconds is None else f", {words.clock(task.eta_seconds)} left"
-    text = Text(words.printable(task.input_name))
-    text.truncate(_NAME_COLUMNS, overflow="ellipsis")
-    return text.append(f"  {words.STAGE_WORDS[task.stage]}{left}", style="dim")
+    # The name last: of what does not fit, it is the part to miss.
+    return Text(f"{words.STAGE_WORDS[task.stage]}{left}  ", style="dim").append(
+        words.printable(task.input_name), style="not dim"
+    )
 
 
 def _figures(status: StatusBody) -> RenderableType:
