@@ -8,12 +8,15 @@ from enum import StrEnum
 from weakref import WeakSet
 
 import msgspec
+import structlog
 
 from demucs_server_worker.errors import ErrorInfo
 from demucs_server_worker.task import Task
 
 # A listener that does not read loses its oldest progress events past this many, and is never waited for.
 LISTENER_BACKLOG = 1_000
+
+_log = structlog.get_logger("demucs_server_worker.events")
 
 
 class EventKind(StrEnum):
@@ -95,7 +98,7 @@ class EventBus:
             eta_seconds=eta_seconds, peak_memory_bytes=peak_memory_bytes,
         )  # fmt: skip
         for callback in self._callbacks:
-            callback(event)
+            _call(callback, event)
         for listener in self._listeners:
             listener.offer(event)
         return event
@@ -172,6 +175,13 @@ class Listener:
 async def only(event: Event) -> AsyncIterator[Event]:
     """Just this one."""
     yield event
+
+
+def _call(callback: Callable[[Event], None], event: Event) -> None:
+    try:
+        callback(event)
+    except Exception:  # whoever listens must not keep the task from going on
+        _log.exception("a listener failed", kind=event.kind.value, task=event.task_id)
 
 
 def _same_progress(old: Event, new: Event) -> bool:
