@@ -70,7 +70,7 @@ def test_in_words_everything_is_said_and_nothing_acts_on_a_terminal() -> None:
 
 def test_the_screen_shows_workers_queue_machine_and_what_comes_next() -> None:
     waiting = [TaskBody.model_validate(task(inputName=f"next {n}.wav", priority="high")) for n in (1, 2)]
-    text = "\n".join(drawn(Snapshot("http://x", status(BUSY, worker(2)), {"a" * 32: running()}, waiting)))
+    text = "\n".join(drawn(Snapshot("http://x", status(BUSY, worker(2)), {"a" * 32: running()}, waiting), width=140))
     for part in ("well", "worker-1", "190%", "42%", "so\\x1b[2Jng\\u202e.wav", "1:05 left", "1 high", "4 low",
                  "97%", "2.0 GB of 8.0 GB free", "next 1.wav", "and 5 more", "q leaves"):  # fmt: skip
         assert part in text
