@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 DEADLINE_SECONDS = 45.0
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -29,6 +29,7 @@ def browsing() -> Iterator[Browser]:
     """A fixture: the browser, for as long as the module's tests run."""
     if program() is None:
         pytest.skip("there is no Chromium on this machine (Debian: apt-get install chromium)")
+    expect.set_options(timeout=DEADLINE_SECONDS * 1000)
     with launched() as browser:
         yield browser
 

@@ -10,17 +10,18 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import browsing, drop, opened_page, overflow, row, until
-from tests.http_server import InProcess, serving
+from tests.http_server import InProcess, serving, write_song
 
 browser = pytest.fixture(scope="module")(browsing)
 
 HOSTILE = '<img src=x onerror="window.hacked=1"><b>bold</b>'
+LARGEST_BYTES = 300_000
 LONG = "a very long name " * 12
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
-    with serving(tmp_path_factory.mktemp("queue"), workers=1) as server:
+    with serving(tmp_path_factory.mktemp("queue"), workers=1, max_file_size=LARGEST_BYTES) as server:
         yield server
 
 
@@ -101,6 +102,14 @@ def test_a_refused_file_says_why_beside_its_name(page: Page, tmp_path: Path) -> 
     expect(refused.locator(".row-line")).to_have_attribute("role", "alert")
     page.get_by_role("button", name="Do not send notes.mp3").click()
     expect(refused).to_have_count(0)
+
+
+def test_a_file_that_is_too_large_is_refused_as_such(page: Page, tmp_path: Path) -> None:
+    large = write_song(tmp_path / "large.wav", seconds=60)
+    assert large.stat().st_size > LARGEST_BYTES
+    drop(page, large)
+    refused = page.locator("#uploads .row[data-state=refused]")
+    expect(refused.locator(".row-line")).to_contain_text(f"more than the {LARGEST_BYTES} allowed")
 
 
 def test_names_are_text_and_never_markup(page: Page, server: InProcess, tmp_path: Path) -> None:
