@@ -7,7 +7,7 @@ RUN    := $(BIN)/demucs-server-worker
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo separate models doctor bench bench-throughput bench-one-stem bench-clips bench-memory bench-pool bench-first-work bench-floor bench-queue bench-workers bench-timeline bench-pictures worker worker-dev worker-start worker-test test test-fast test-slow lint format clean
+.PHONY: help install demo separate models doctor bench bench-throughput bench-one-stem bench-clips bench-memory bench-pool bench-first-work bench-floor bench-queue bench-workers bench-timeline bench-pictures worker worker-dev worker-start worker-test screenshots test test-fast test-slow lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ worker-start: $(READY)  ## the same as in production: JSON logs, as many workers
 
 worker-test: $(READY)  ## the main job once, with checks: a song through a real server, its stems compared with the truth
 	@$(BIN)/python -m pytest -q tests/acceptance/test_main_job.py $(ARGS)
+
+screenshots: $(READY)  ## pictures of the web page at three widths, light and dark, into screenshots/
+	@$(BIN)/python -m tests.page.screenshots $(ARGS)
 
 test: $(READY)  ## all tests but the slow ones
 	@$(BIN)/python -m pytest -q -m 'not slow' -n auto --maxprocesses 4 --dist worksteal $(ARGS)
