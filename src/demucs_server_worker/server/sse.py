@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
@@ -29,6 +30,8 @@ HEADERS = {
     "X-Accel-Buffering": "no",
 }
 HEARTBEAT = b":\n\n"
+# `struct linger` of socket(7): on, for no seconds.
+_AT_ONCE = struct.pack("ii", 1, 0)
 
 
 def frame(event: str, data: str, entry_id: str) -> bytes:
@@ -87,6 +90,11 @@ class EventStreamResponse(StreamingResponse):
     async def _cut_off(self) -> None:
         if self._transport is None:
             raise ConnectionAbortedError("the client does not read")
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            # Otherwise the system would keep what the client did not read for minutes more.
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self._transport.abort()
         # The server is to learn of it before this answer is over, or it would complain that it was not completed.
         await asyncio.sleep(0)
