@@ -13,8 +13,12 @@ import pytest
 from demucs_server_worker import __version__
 from tests.command import environment, run
 
+COMMANDS = (
+    "serve", "separate", "submit", "status", "tasks", "cancel", "retry", "delete", "demo", "models", "doctor", "bench",
+)  # fmt: skip
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("separate",), ("demo",), ("models",), ("doctor",), ("bench",)])
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_help_goes_to_a_pipe_without_control_characters(tmp_path: Path, command: tuple[str, ...]) -> None:
     ran = run(*command, "--help", cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -41,6 +45,7 @@ def test_the_installed_script_is_the_same_command(tmp_path: Path) -> None:
         ("bench", "--help"),
         ("separate", "missing.wav", "-n", "demo"),
         ("separate", "--help"),
+        ("status", "--url", "http://127.0.0.1:9"),
     ],
 )
 def test_no_command_loads_what_belongs_in_a_worker(tmp_path: Path, command: tuple[str, ...]) -> None:
@@ -70,3 +75,16 @@ def test_names_that_the_terminals_encoding_lacks_are_no_reason_to_stop(tmp_path:
     ran = run("separate", "音楽.wav", "-n", "demo", cwd=tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert ran.returncode == 1
     assert r"\u97f3\u697d.wav" in ran.stderr
+
+
+def test_help_does_not_wait_for_what_only_speaking_to_a_server_needs(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from demucs_server_worker.cli.app import run\n"
+        "run(['submit', '--help'])\n"
+        "sys.stderr.write(str([name for name in ('httpx', 'uvicorn', 'fastapi') if name in sys.modules]))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert ran.stderr == "[]"
