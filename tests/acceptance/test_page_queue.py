@@ -161,6 +161,29 @@ def test_of_hundreds_of_tasks_an_event_touches_only_its_own_row(page: Page, serv
     assert styles == "auto"
 
 
+def test_a_stream_that_is_open_but_dead_is_noticed(page: Page) -> None:
+    judged = page.evaluate(
+        """async () => {
+            const { Staleness } = await import("/static/js/api/staleness.js");
+            const [one, two] = [1, 2].map((queued) => ({ queue: { queued }, totals: {} }));
+            const told = (...steps) => {
+                const staleness = new Staleness();
+                return steps.map((step) => (step === "event" ? staleness.heard() : staleness.judge(step)));
+            };
+            return {
+                quiet: told(one, one, one, one),
+                dead: told(one, one, two, two, two, two),
+                late: told(one, one, two, "event", two, two),
+                told: told(one, "event", two, two, two),
+            };
+        }"""
+    )
+    assert {name: True in steps for name, steps in judged.items()} == {
+        "quiet": False, "dead": True, "late": False, "told": False,
+    }  # fmt: skip
+    assert judged["dead"].count(True) == 1
+
+
 def test_a_running_task_is_stopped_by_keyboard_alone(page: Page, blocked: str) -> None:
     page.get_by_role("button", name="Cancel wait for the end").first.focus()
     page.keyboard.press("Enter")

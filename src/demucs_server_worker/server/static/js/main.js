@@ -2,6 +2,7 @@
 
 import { Problem } from "./api/calls.js";
 import { EventStream } from "./api/events.js";
+import { Staleness } from "./api/staleness.js";
 import { deleteTask, listModels, tellTask } from "./api/tasks.js";
 import { HealthView } from "./health/view.js";
 import { pollStatus } from "./health/poll.js";
@@ -51,6 +52,7 @@ openViews((id) => {
 byId("more-button").addEventListener("click", () => void pages.next());
 document.body.classList.remove("starting");
 
+const staleness = new Staleness();
 const stream = new EventStream({ told: hear, opened: () => void meet(), lost: part });
 stream.open();
 const askStatus = pollStatus(
@@ -58,6 +60,7 @@ const askStatus = pollStatus(
     filters.count(status);
     health.show(status);
     connection.status(true);
+    if (staleness.judge(status)) stream.open();
     if (connection.hears) return;
     // It answers: the stream need not wait any longer. Where something in between lets no stream through, asking does.
     stream.hurry();
@@ -93,6 +96,7 @@ async function renew() {
 
 /** @param {import("./api/events.js").Told} event */
 function hear({ kind, taskId, task }) {
+  staleness.heard();
   if (kind === "deleted" && taskId) store.remove(taskId);
   else if (task) store.put(task);
   if (task && (kind === "completed" || kind === "failed")) setText(byId("announcer"), TaskRow.announcement(task));
