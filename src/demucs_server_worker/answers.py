@@ -48,7 +48,7 @@ class Answers:
         self._assembling: dict[str, asyncio.Task[Outcome | None]] = {}
         self._beginning: set[asyncio.Future[tuple[Task, bool]]] = set()
         self._given_up: set[str] = set()
-        self._stopped = False
+        self._stopped = asyncio.Event()
 
     async def submit(self, request: TaskRequest, *, max_attempts: int) -> tuple[Task, bool] | None:
         """Store a request and answer it, if stems for it are there; None, with nothing stored, if they are not.
@@ -60,7 +60,7 @@ class Answers:
             TaskConflict: the `file_id` is known with another request.
         """
         sources = await self._reuse.sources(request)
-        if not sources or self._stopped:
+        if not sources or self._stopped.is_set():
             return None
         # Carried out whole: a caller that is cancelled must not leave a task that is claimed and nobody has.
         beginning = asyncio.ensure_future(self._begin(request, sources, max_attempts))
@@ -69,7 +69,7 @@ class Answers:
         task, is_new = await asyncio.shield(beginning)
         if is_new and task.id in self._running:
             await asyncio.wait({self._running[task.id]}, timeout=ANSWER_SECONDS)
-        if self._stopped:
+        if self._stopped.is_set():
             return task, is_new
         return await self._on_queue_thread(self._queue.get, task.id) or task, is_new
 
@@ -94,7 +94,7 @@ class Answers:
         """
         if task.request.input_sha256 is None:
             return None
-        if self._stopped:
+        if self._stopped.is_set():
             return Cancelled()
         assembling = asyncio.create_task(self._assemble(task, staging, sources), name=f"reuse {task.id}")
         self._assembling[task.id] = assembling
@@ -117,7 +117,7 @@ class Answers:
 
     def stop(self) -> None:
         """Give up all of them: the manager stops, and they return to the queue."""
-        self._stopped = True
+        self._stopped.set()
         for task_id in self._assembling:
             self.cancel(task_id)
 

@@ -20,8 +20,11 @@ import soundfile
 from tests.audio_files import tones, write_pcm
 from tests.http_server import API, InProcess, serving
 from tests.separations import read
+from tests.servers import until
 
 RATE = 44_100
+# Stems of 10 MB, more than sockets buffer: a download that is not read is not over.
+LONG_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +34,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
         yield server
 
 
-def upload(server: InProcess, seed: int = 0, **fields: Any) -> dict[str, Any]:
+def upload(server: InProcess, seed: int = 0, seconds: int = 1, **fields: Any) -> dict[str, Any]:
     """A completed upload whose stems are its song."""
     sound = io.BytesIO()
-    soundfile.write(sound, tones(RATE, RATE, seed=seed).T, RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(sound, tones(seconds * RATE, RATE, seed=seed).T, RATE, format="WAV", subtype="PCM_16")
     values = {"inputName": "copy", **fields}
     answer = server.client.post(
         f"{API}/tasks", files={"file": ("song.wav", sound.getvalue())}, data={k: str(v) for k, v in values.items()}
@@ -241,14 +244,18 @@ def test_the_archive_holds_the_stems_and_the_manifest_that_fits_them(server: InP
 
 
 def test_a_download_that_the_client_breaks_off_lets_go_of_its_files(server: InProcess) -> None:
-    task = upload(server, seed=8)
-    open_before = set(os.listdir("/proc/self/fd"))
+    task = upload(server, seed=8, seconds=LONG_SECONDS)
+    results = str(server.folder / "data" / "results")
     for path in ("stems/vocals", "stems.zip"):
         with server.client.stream("GET", f"{API}/tasks/{task['id']}/{path}") as answer:
             next(answer.iter_raw(1))
-    server.until_state(task["id"], "completed")
-    results = str(server.folder / "data" / "results")
-    assert not [fd for fd in set(os.listdir("/proc/self/fd")) - open_before if target(fd).startswith(results)]
+            assert open_below(results)
+        until(lambda: not open_below(results), "the files are closed")
+
+
+def open_below(folder: str) -> list[str]:
+    """Files below `folder` that this process, which the server runs in, has open."""
+    return [name for fd in os.listdir("/proc/self/fd") if (name := target(fd)).startswith(folder)]
 
 
 def target(fd: str) -> str:
@@ -320,7 +327,7 @@ def test_a_running_task_is_not_deleted(server: InProcess) -> None:
 
 
 def test_a_download_under_way_comes_to_its_end_when_its_task_is_deleted(server: InProcess) -> None:
-    task = upload(server, seed=10)
+    task = upload(server, seed=10, seconds=LONG_SECONDS)
     whole = server.client.get(f"{API}/tasks/{task['id']}/stems.zip").headers["content-length"]
     with server.client.stream("GET", f"{API}/tasks/{task['id']}/stems.zip") as answer:
         pieces = answer.iter_raw(1024)
