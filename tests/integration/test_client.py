@@ -185,5 +185,13 @@ def test_a_proxy_of_the_environment_is_not_asked_about_this_machine(
 
 
 def test_a_server_that_is_not_there_says_what_to_do() -> None:
-    with Client("http://127.0.0.1:9") as client, pytest.raises(ServerUnreachable, match="demucs-server-worker serve"):
+    said = r"http://localhost:9 \(connection refused\).*demucs-server-worker serve"
+    with Client("http://localhost:9") as client, pytest.raises(ServerUnreachable, match=said):
         client.status()
+
+    async def scene() -> None:
+        async with AsyncClient("http://localhost:9") as client:
+            await client.status()
+
+    with pytest.raises(ServerUnreachable, match=said):
+        asyncio.run(scene())

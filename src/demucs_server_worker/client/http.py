@@ -64,9 +64,18 @@ def unanswered(error: httpx.RequestError) -> Unanswered:
     return Unanswered(f"the connection broke off: {_in_words(error)}", sent=True)
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: BaseException) -> str:
+    if _is_refusal(error):
+        return "connection refused"
     words = _ERRNO.sub("", str(error)).strip().rstrip(".")
     return words[:1].lower() + words[1:] if words else type(error).__name__
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether nobody listened: what tried several addresses tells so only in what it was caused by."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_refusal(each) for each in error.exceptions)
+    return error is not None and (isinstance(error, ConnectionRefusedError) or _is_refusal(error.__cause__))
 
 
 def lower(headers: Mapping[str, str]) -> dict[str, str]:
