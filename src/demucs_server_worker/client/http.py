@@ -75,7 +75,9 @@ def _is_refusal(error: BaseException | None) -> bool:
     """Whether nobody listened: what tried several addresses tells so only in what it was caused by."""
     if isinstance(error, BaseExceptionGroup):
         return any(_is_refusal(each) for each in error.exceptions)
-    return error is not None and (isinstance(error, ConnectionRefusedError) or _is_refusal(error.__cause__))
+    return error is not None and (
+        isinstance(error, ConnectionRefusedError) or _is_refusal(error.__cause__ or error.__context__)
+    )
 
 
 def lower(headers: Mapping[str, str]) -> dict[str, str]:
