@@ -124,7 +124,7 @@ def test_a_wrong_key_is_refused_in_one_line_and_a_right_one_is_not(tmp_path: Pat
 
 
 def test_waiting_outlasts_a_server_that_is_killed_and_started_again(tmp_path: Path) -> None:
-    noise(tmp_path / "song.wav", 60.0)
+    noise(tmp_path / "song.wav", 15.0)
     with commanded(tmp_path) as first:
         port = first.url.rpartition(":")[2]
         with started("submit", "song.wav", "-o", "out", "--json", "--url", first.url, cwd=tmp_path) as waiting:
