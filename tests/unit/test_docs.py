@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from demucs_server_worker import errors
+from demucs_server_worker.cli.app import app
 from demucs_server_worker.events import EventKind
 from demucs_server_worker.options import SeparationOptions
 from demucs_server_worker.server.problems import STATUS
@@ -65,6 +66,14 @@ def test_every_route_is_documented(method: str, path: str) -> None:
 def test_every_code_that_http_answers_with_is_documented_at_its_status(code: str, status: int) -> None:
     row = next(line for line in doc("docs/http-api.md").splitlines() if f"`{code}`" in line and line[2:5].isdigit())
     assert str(status) in row.split("|")[1]
+
+
+def test_every_command_is_documented() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    commands = [each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands]
+    assert "bench" in commands
+    forms = ("demucs-server-worker {}", "make {}", "`{} ", "`{}`")
+    assert [name for name in commands if not any(form.format(name) in pages for form in forms)] == []
 
 
 def test_every_file_that_the_readme_links_to_is_there() -> None:

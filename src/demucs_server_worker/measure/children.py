@@ -29,15 +29,16 @@ class CannotBeMeasured(DemucsWorkerError):
 class Child:
     """One of them."""
 
-    def __init__(self, task: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-        """Start it. Args: task: the fields of `separation.speed.Task`; environment: beside this process's own."""
+    def __init__(self, task: Mapping[str, Any]) -> None:
+        """Start it. Args: task: the fields of `separation.speed.Task`."""
         threads = str(task["threads"])
         self._process = subprocess.Popen(
             [*COMMAND, json.dumps(task)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
             # In a session of its own, Ctrl-C reaches this process alone, which then ends the child.
             start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **environment},
+            # As the pool sets it for workers: OpenMP reads it when it loads.
+            env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )  # fmt: skip
         self._limit = Timer(LIMIT_SECONDS, self.end)
         self._limit.daemon = True
@@ -81,29 +82,27 @@ class Child:
 
 
 @contextmanager
-def children(
-    count: int, task: Mapping[str, Any], environment: Mapping[str, str], on_converting: OnConverting
-) -> Iterator[list[Child]]:
+def children(count: int, task: Mapping[str, Any], on_converting: OnConverting) -> Iterator[list[Child]]:
     """So many, all ready; none is left when the block ends, however it ends.
 
     Raises:
         CannotBeMeasured: one of them is not.
     """
     with ExitStack() as stack:
-        started = [_until_the_end(stack, Child(task, environment)) for _ in range(count)]
+        started = [_until_the_end(stack, Child(task)) for _ in range(count)]
         for child in started:
             child.hear(on_converting)
         yield started
 
 
-def ask(task: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+def ask(task: Mapping[str, Any]) -> dict[str, Any]:
     """The one thing that a child has to say.
 
     Raises:
         CannotBeMeasured: it says why it cannot.
     """
     with ExitStack() as stack:
-        return _until_the_end(stack, Child(task, environment)).hear()
+        return _until_the_end(stack, Child(task)).hear()
 
 
 def _until_the_end(stack: ExitStack, child: Child) -> Child:

@@ -73,7 +73,7 @@ def look(order: Order) -> Machine:
     Raises:
         CannotBeMeasured: as `measure`.
     """
-    return Machine.of(ask(_task(order, "machine", basics.cores()), environment()))
+    return Machine.of(ask(_task(order, "machine", basics.cores())))
 
 
 def time_setup(order: Order, setup: Setup, tell: Callable[[str], None] = lambda text: None) -> Measured | Skipped:
@@ -86,17 +86,12 @@ def time_setup(order: Order, setup: Setup, tell: Callable[[str], None] = lambda 
 
     task = _task(order, "passes", setup.threads, backend=setup.backend, precision=setup.precision)
     try:
-        with children(setup.workers, task, environment(), on_converting) as ready:
+        with children(setup.workers, task, on_converting) as ready:
             for child in ready:
                 child.run(order.seconds)
             return Measured.of(setup, [child.hear() for child in ready])
     except CannotBeMeasured as error:
         return Skipped(setup, error.message)
-
-
-def environment() -> dict[str, str]:
-    """What the pool sets for its workers."""
-    return {}
 
 
 def _fits(setup: Setup, known: list[Measured]) -> bool:
