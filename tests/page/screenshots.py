@@ -12,12 +12,12 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page
 
 from demucs_server_worker.demo.files import write_song
-from tests.browser import deck, drop, launched, opened_page, row, until
+from tests.browser import deck, launched, opened_page, row, until
 from tests.http_server import commanded
 
 FOLDER = Path("screenshots")
 # Name and length in seconds; the first is the one that is mixed, the last is still at work on the pictures.
-SONGS = {"Evening Train": 32.0, "Blue Kitchen": 8.0, "רכבת לילה": 9.0, "Long Way Down": 150.0}
+SONGS = {"Evening Train": 32.0, "Blue Kitchen": 8.0, "רכבת לילה": 9.0, "Long Way Down": 110.0}
 WIDTHS = {360: 740, 768: 1024, 1280: 860}
 VIEWS = ("songs", "mixer", "health")
 LOCALES = {"en": "en-GB", "he": "he-IL"}
@@ -48,7 +48,7 @@ def separate(browser: Browser, url: str, folder: Path) -> str:
     with opened_page(browser, url) as page:
         for seed, (name, seconds) in enumerate(SONGS.items()):
             mix, _ = write_song(folder / "songs", name, 500_000 + seed, seconds)
-            drop(page, mix)
+            page.locator("#files").set_input_files(mix)
             page.locator("#uploads .row").first.wait_for(state="detached")
             if seconds < max(SONGS.values()):
                 until(lambda: done(page) == seed + 1, f"{name} is separated", seconds=300)  # noqa: B023

@@ -13,11 +13,10 @@ export class SharpCanvas {
     this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     this.ratio = window.devicePixelRatio;
     const observer = new ResizeObserver(([entry]) => {
-      // Exact where the browser tells it: the product of a CSS size and the ratio may lie beside whole pixels.
       const exact = entry.devicePixelContentBoxSize?.[0];
       this.ratio = window.devicePixelRatio;
-      canvas.width = exact?.inlineSize ?? Math.round(entry.contentRect.width * this.ratio);
-      canvas.height = exact?.blockSize ?? Math.round(entry.contentRect.height * this.ratio);
+      canvas.width = pixels(entry.contentRect.width * this.ratio, exact?.inlineSize);
+      canvas.height = pixels(entry.contentRect.height * this.ratio, exact?.blockSize);
       draw();
     });
     try {
@@ -45,3 +44,13 @@ export class SharpCanvas {
 const repaint = () => painters.forEach((draw) => draw());
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+
+/**
+ * Pixels of the screen: as the browser tells them, since the product of a CSS size and the ratio may lie beside whole ones.
+ * Where a screen is only imitated (developer tools), what it tells is of the real one, and the product holds.
+ * @param {number} product
+ * @param {number | undefined} told
+ */
+function pixels(product, told) {
+  return told !== undefined && Math.abs(told - product) < 1 ? told : Math.round(product);
+}
