@@ -6,10 +6,9 @@ import asyncio
 import errno
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 import structlog
@@ -31,7 +30,7 @@ from demucs_server_worker.errors import (
 )
 from demucs_server_worker.events import FINAL_KINDS, Event, EventBus, EventKind, only
 from demucs_server_worker.folder_lock import FolderLock
-from demucs_server_worker.health.monitor import HealthConfig, HealthMonitor
+from demucs_server_worker.health.monitor import HealthMonitor
 from demucs_server_worker.health.sampler import SystemSampler
 from demucs_server_worker.live import Live
 from demucs_server_worker.logs import configure_logging, log_event
@@ -41,6 +40,7 @@ from demucs_server_worker.pool.base import Pool, WorkerEvent, WorkerInfo
 from demucs_server_worker.queue.deliveries import Deliveries
 from demucs_server_worker.queue.reader import Page, TaskReader
 from demucs_server_worker.queue.task_queue import TaskQueue
+from demucs_server_worker.queue_thread import QueueThread
 from demucs_server_worker.recovery import recover
 from demucs_server_worker.reuse import Reuse
 from demucs_server_worker.settings import Settings, load_settings
@@ -50,9 +50,8 @@ from demucs_server_worker.status import status_of
 from demucs_server_worker.submissions import Stored, Submissions
 from demucs_server_worker.task import Completed, Failed, Outcome, Task, TaskRequest, TaskState
 from demucs_server_worker.worker.messages import Progress
-from demucs_server_worker.workforce import CANCEL_GRACE_SECONDS, limits_of, local_pool, run_of
+from demucs_server_worker.workforce import CANCEL_GRACE_SECONDS, health_config, limits_of, local_pool, run_of
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _log = structlog.get_logger("demucs_server_worker.manager")
@@ -84,7 +83,8 @@ class WorkerManager:
         self._bus.call(log_event)
         self._bus.call(self._on_event)
         self._pool = pool or local_pool(self.settings, self._gpus, self._on_worker_event)
-        self._database_thread = ThreadPoolExecutor(1, "queue")
+        self._database_thread = QueueThread()
+        self._on_database_thread = self._database_thread.run
         self._running: dict[str, asyncio.Task[None]] = {}
         # Between the commit of an outcome and its event, a task is final and its listeners have not heard so.
         self._unannounced: set[str] = set()
@@ -98,9 +98,8 @@ class WorkerManager:
         self._dispatcher: Dispatcher | None = None
 
     def _monitor(self) -> HealthMonitor:
-        config = HealthConfig(worker_memory=self.settings.worker_memory, max_queued=self.settings.max_queued)
         return HealthMonitor(
-            config,
+            health_config(self.settings),
             pool=self._pool,
             sampler=SystemSampler(self.settings.data_dir, self._gpus),
             queued=lambda: self._reader.counts().queued,
@@ -280,6 +279,10 @@ class WorkerManager:
     def queue_position(self, task_id: str) -> int | None:
         """The place of a queued task, 1 being the next; None when it is not queued."""
         return self._reader.position(task_id)
+
+    def queue_positions(self, tasks: Sequence[Task]) -> dict[str, int]:
+        """The places of those of the tasks that are queued, by id."""
+        return self._reader.positions(tasks)
 
     def eta_seconds(self, task_id: str) -> float | None:
         """Seconds until a running task is done; None when it does not run, or that cannot be told yet."""
@@ -484,10 +487,6 @@ class WorkerManager:
         # An outcome that is stored and not told yet is nobody's to see: its stems may not be at their place.
         hidden = task.state is TaskState.RUNNING or (task.is_final and task.id in self._unannounced)
         return live.task if live is not None and hidden else task
-
-    async def _on_database_thread(self, verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a verb of the queue on the one thread that owns it. Once begun it is carried out, cancelled or not."""
-        return await asyncio.wrap_future(self._database_thread.submit(verb, *args, **kwargs))
 
 
 def _merged(settings: Settings | None, arguments: Mapping[str, Any]) -> Settings:

@@ -142,7 +142,7 @@ def test_a_second_server_on_the_same_folder_is_refused_in_one_sentence(tmp_path:
         assert second.returncode == 2 and "--data-dir" in second.stderr, "flags need the command's name"
         second = subprocess.run(
             [sys.executable, "-m", "demucs_server_worker"], capture_output=True, text=True, timeout=60,
-            env={**os.environ, "DEMUCS_WORKER_DATA_DIR": str(data)},
+            env={**os.environ, "DEMUCS_WORKER_DATA_DIR": str(data), "DEMUCS_WORKER_PORT": "0"},
         )  # fmt: skip
         assert second.returncode == 2
         assert second.stderr.count("\n") == 1 and str(data) in second.stderr
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path)
     (tmp_path / "file").write_text("in the way")
     ran = subprocess.run(
         [sys.executable, "-m", "demucs_server_worker", "serve"], capture_output=True, text=True, timeout=60,
-        env={**os.environ, "DEMUCS_WORKER_DATA_DIR": str(tmp_path / "file" / "data")},
+        env={**os.environ, "DEMUCS_WORKER_DATA_DIR": str(tmp_path / "file" / "data"), "DEMUCS_WORKER_PORT": "0"},
     )  # fmt: skip
     assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
     assert "cannot be written" in ran.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -128,6 +130,18 @@ class TaskReader:
         """
         row = self._database.one("position", id=task_id)
         return row["place"] if row else None
+
+    def positions(self, tasks: Sequence[Task]) -> dict[str, int]:
+        """The places of those that are queued, by id: as `position`, in one walk along the queue for all of them."""
+        queued = [task.id for task in tasks if task.state is TaskState.QUEUED]
+        if not queued:
+            return {}
+        rows = self._database.all("positions", ids=json.dumps(queued))
+        found = {row["id"]: row["place"] for row in rows}
+        for task_id in queued:
+            if task_id not in found and (place := self.position(task_id)) is not None:
+                found[task_id] = place  # it waits for the time of its next attempt
+        return found
 
     def counts(self) -> QueueCounts:
         """How many tasks there are, in a time that does not depend on it."""

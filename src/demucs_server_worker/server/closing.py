@@ -27,11 +27,12 @@ class ClosingResponse(Response):
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         # A client that asked before it sends has sent nothing; reading would tell it to begin.
         if self._linger and not any(name == b"expect" for name, _ in scope["headers"]):
-            await _drop_the_rest(receive)
+            await drop_the_rest(receive)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _drop_the_rest(receive: Receive) -> None:
+async def drop_the_rest(receive: Receive) -> None:
+    """Take what a client still sends, for a moment, and drop it."""
     try:
         async with asyncio.timeout(LINGER_SECONDS):
             while True:

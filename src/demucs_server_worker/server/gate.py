@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demucs_server_worker.errors import DemucsWorkerError, Forbidden, InvalidRequest, Unauthorized
-from demucs_server_worker.server.intake import Intake, check_announced, is_upload
+from demucs_server_worker.server.closing import drop_the_rest
+from demucs_server_worker.server.intake import Intake, announces_body, check_announced, is_upload
 from demucs_server_worker.server.paths import API_PREFIX, OPEN_PATHS, SESSION_COOKIE
 from demucs_server_worker.server.problems import UNFORESEEN, problem_of, problem_response
 from demucs_server_worker.server.security import (
@@ -26,6 +27,7 @@ from demucs_server_worker.server.security import (
 from demucs_server_worker.server.services import Services
 
 MOST_HEADERS = 100
+MOST_HEADER_BYTES = 32_768
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -61,23 +63,28 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        answer = _Answer(scope, send, _request_id(headers))
+        body = Intake(receive)
+        answer = _Answer(scope, receive, send, _request_id(headers), body if announces_body(headers) else None)
         began = time.monotonic()
         with structlog.contextvars.bound_contextvars(request=answer.request_id):
             try:
                 self._admit(scope, headers)
-                await self._app(scope, receive if is_upload(headers) else Intake(receive).receive, answer.send)
+                if is_upload(headers):
+                    answer.leave_body()
+                await self._app(scope, receive if is_upload(headers) else body.receive, answer.send)
             except DemucsWorkerError as error:
-                await answer.fail(problem_response(problem_of(error)), receive)
+                await answer.fail(problem_response(problem_of(error)))
             except Exception:
                 _log.exception("request failed", method=scope["method"], path=scope["path"])
-                await answer.fail(problem_response(UNFORESEEN), receive)
+                await answer.fail(problem_response(UNFORESEEN))
             finally:
                 self._note(scope, answer, time.monotonic() - began)
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         if len(scope["headers"]) > MOST_HEADERS:
             raise InvalidRequest(detail=f"it has more than {MOST_HEADERS} headers.")
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADER_BYTES:
+            raise InvalidRequest(detail=f"its headers have more than {MOST_HEADER_BYTES} bytes.")
         if not self._names.include(headers.get("host", "")):
             raise Forbidden(
                 detail="this server is not known by that name. DEMUCS_WORKER_ALLOWED_HOSTS lists further names."
@@ -101,23 +108,46 @@ class Gate:
 class _Answer:
     """The answer on its way out: headers that all have are added, and its status is remembered."""
 
-    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, body: Intake | None) -> None:
+        """Args: body: of the request, where it has one."""
         self.status: int | None = None
         self.request_id = request_id
         self._scope = scope
+        self._receive = receive
         self._send = send
+        self._body = body
+
+    def leave_body(self) -> None:
+        """The route takes in the body by itself, and sees to what is left of it."""
+        self._body = None
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self._complete(MutableHeaders(scope=message))
+        elif self._ends_early and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._listen_on()
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
-    async def fail(self, response: Response, receive: Receive) -> None:
+    async def fail(self, response: Response) -> None:
         """Answer with `response`; where an answer has begun already, the connection is all that can be broken off."""
         if self.status is not None:
             raise ConnectionAbortedError("the answer broke off")
-        await response(self._scope, receive, self.send)
+        await response(self._scope, self._receive, self.send)
+
+    async def _listen_on(self) -> None:
+        # Closing on a client that still sends resets the connection, and may take the answer along. One that asked
+        # before it sends has sent nothing: reading would tell it to begin.
+        if not any(name == b"expect" for name, _ in self._scope["headers"]):
+            await drop_the_rest(self._receive)
+
+    @property
+    def _ends_early(self) -> bool:
+        """Whether this is a refusal of a request whose body has not been read to its end."""
+        unread = self._body is not None and not self._body.is_complete
+        return unread and self.status is not None and self.status >= 400
 
     def _complete(self, headers: MutableHeaders) -> None:
         for name, value in SECURITY_HEADERS.items():
@@ -125,6 +155,9 @@ class _Answer:
         headers["X-Request-ID"] = self.request_id
         if self._scope["path"].startswith(API_PREFIX):
             headers.setdefault("Cache-Control", "no-store")
+        if self._ends_early:
+            # What is left of the body would be taken for the next request, or waited for.
+            headers["Connection"] = "close"
 
 
 def is_authenticated(services: Services, headers: Headers) -> bool:

@@ -14,11 +14,10 @@ from fastapi import FastAPI
 
 from demucs_server_worker.errors import InvalidSetting
 from demucs_server_worker.exposure import check_exposure
+from demucs_server_worker.server.gate import MOST_HEADER_BYTES
 from demucs_server_worker.server.protocol import PatientProtocol
 from demucs_server_worker.settings import Settings
 
-# Of one request's line and headers together.
-MOST_HEADER_BYTES = 32_768
 KEEP_ALIVE_SECONDS = 30
 # What answers are still under way when the server stops get this long.
 LAST_ANSWERS_SECONDS = 2

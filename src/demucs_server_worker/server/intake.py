@@ -22,6 +22,11 @@ def is_upload(headers: Headers) -> bool:
     return headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
+def announces_body(headers: Headers) -> bool:
+    """Whether a body comes with the request."""
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
 def check_announced(headers: Headers) -> None:
     """Refuse a body by the size that it announces.
 
@@ -34,7 +39,7 @@ def check_announced(headers: Headers) -> None:
 
 
 class Intake:
-    """An ASGI `receive` that keeps to the limits."""
+    """An ASGI `receive` that keeps to the limits; `is_complete` says that the whole body has been read."""
 
     def __init__(self, receive: Receive, *, body_seconds: float = BODY_SECONDS) -> None:
         """Args: receive: the server's; body_seconds: in which the whole body must be there."""
@@ -42,7 +47,7 @@ class Intake:
         self._body_seconds = body_seconds
         self._deadline: float | None = None
         self._bytes = 0
-        self._complete = False
+        self.is_complete = False
 
     async def receive(self) -> Message:
         """The next message.
@@ -50,7 +55,7 @@ class Intake:
         Raises:
             InputTooLarge, TooSlow: the body exceeds a limit.
         """
-        if self._complete:
+        if self.is_complete:
             return await self._receive()
         if self._deadline is None:
             self._deadline = asyncio.get_running_loop().time() + self._body_seconds
@@ -62,7 +67,7 @@ class Intake:
         self._bytes += len(message.get("body", b""))
         if self._bytes > MOST_BODY_BYTES:
             raise _too_large(self._bytes)
-        self._complete = not message.get("more_body", False)
+        self.is_complete = not message.get("more_body", False)
         return message
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from demucs_server_worker.errors import IllegalTransition, ShuttingDown, TaskNotFound
-from demucs_server_worker.server.bodies import body_of, location_of
+from demucs_server_worker.server.bodies import bodies_of, body_of, location_of
 from demucs_server_worker.server.openapi import refusals
 from demucs_server_worker.server.services import Given
 from demucs_server_worker.task import TaskState
@@ -35,7 +35,7 @@ async def list_tasks(
 ) -> TaskPage:
     """What is added while a client turns the pages does not shift them."""
     page = services.manager.list_tasks(state, limit=limit, cursor=cursor)
-    return TaskPage(tasks=tuple(body_of(services, task) for task in page.tasks), cursor=page.cursor)
+    return TaskPage(tasks=bodies_of(services, page.tasks), cursor=page.cursor)
 
 
 @router.get("/tasks/{task_id}", summary="One task, as it is now", responses=refusals(_UNKNOWN))
