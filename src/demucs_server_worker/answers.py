@@ -14,7 +14,7 @@ from demucs_server_worker.publication import StagingJournal, staging_path
 from demucs_server_worker.queue.task_queue import TaskQueue
 from demucs_server_worker.reuse import Reuse
 from demucs_server_worker.settlement import Settlement
-from demucs_server_worker.task import Cancelled, Outcome, Task, TaskRequest
+from demucs_server_worker.task import Cancelled, Origin, Outcome, Task, TaskRequest
 
 # Who has a task while it is answered so; no worker is called this.
 ANSWERER = "reuse"
@@ -92,7 +92,8 @@ class Answers:
             staging: the folder to make.
             sources: earlier tasks; None looks for them.
         """
-        if task.request.input_sha256 is None:
+        # A song that is not ours may be another since it was hashed: only an upload is looked up again.
+        if task.request.input_sha256 is None or (sources is None and task.request.origin is not Origin.UPLOAD):
             return None
         if self._stopped.is_set():
             return Cancelled()

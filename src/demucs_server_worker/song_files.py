@@ -1,9 +1,12 @@
-"""Which files in a folder are songs, by their names; and which folders hold stems, which are none."""
+"""Which files in a folder are songs, by their names; which folders hold stems, which are none; a song's hash."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
+import stat
 from collections.abc import Collection
 from pathlib import Path
 
@@ -29,3 +32,16 @@ def holds_stems(folder: str, names: Collection[str]) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and {"manifest", "model", "stems"} <= content.keys()
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a song's bytes, hexadecimal.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    # Without O_NONBLOCK, opening a named pipe would wait for someone to write into it.
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return hashlib.file_digest(file, "sha256").hexdigest()

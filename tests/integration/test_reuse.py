@@ -217,6 +217,25 @@ def test_a_callers_stems_serve_an_upload_as_a_copy(tmp_path: Path) -> None:
     run(scene())
 
 
+def test_a_callers_song_is_answered_too_but_not_by_a_hash_of_long_ago(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with manager(tmp_path) as on:
+            first = await done(on, upload(tmp_path))
+            own = msgspec.structs.replace(upload(tmp_path), origin=Origin.PATH)
+            again = await done(on, own)
+            assert again.cached
+            assert inode(again) != inode(first)
+
+            # One that waited for a worker: whether its song is still what was hashed, nobody knows.
+            Path(first.stems[0].path).rename(aside := tmp_path / "aside")
+            Path(again.stems[0].path).unlink()
+            queued = await on.submit(msgspec.structs.replace(upload(tmp_path), origin=Origin.PATH))
+            aside.rename(first.stems[0].path)
+            assert not (await on.wait(queued[0].id)).cached
+
+    run(scene())
+
+
 def test_fifty_who_ask_the_same_at_once_all_get_it(tmp_path: Path) -> None:
     async def scene() -> None:
         async with manager(tmp_path, workers=2) as on:

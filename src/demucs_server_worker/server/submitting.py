@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from demucs_server_worker.errors import InvalidOption, QueueFull, ShuttingDown
+from demucs_server_worker.errors import InputNotFound, InvalidOption, QueueFull, ShuttingDown
 from demucs_server_worker.server.allowances import below_a_root, check_model
 from demucs_server_worker.server.form_fields import task_form
 from demucs_server_worker.server.receiving import Body, Received, receive_song
 from demucs_server_worker.server.services import Services
+from demucs_server_worker.song_files import sha256_of
 from demucs_server_worker.task import Origin, Task, TaskRequest
 from demucs_server_worker.webhooks.rules import webhook_of
 from demucs_server_worker.wire.submission import Submission, TaskForm, WebhookForm
@@ -72,7 +73,16 @@ async def submit_path(services: Services, request: Request, content: bytes) -> t
         given[name] = below_a_root(name, given[name], services.settings)
     wanted = _with_webhook(services, form, TaskRequest.parse(given))
     seconds = await length_of(services, given["input_path"], wanted.input_name)
-    return await services.manager.submit(msgspec.structs.replace(wanted, duration_seconds=seconds))
+    sha256 = await _hash_of(given["input_path"], wanted.input_name)
+    return await services.manager.submit(msgspec.structs.replace(wanted, duration_seconds=seconds, input_sha256=sha256))
+
+
+async def _hash_of(song: Path, name: str) -> str:
+    """The hash of the song, by which the stems of an earlier task are found."""
+    try:
+        return await asyncio.to_thread(sha256_of, song)
+    except OSError as error:
+        raise InputNotFound(path=name) from error
 
 
 async def _queue_upload(services: Services, request: Request, received: Received) -> tuple[Task, bool]:

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from demucs_server_worker.errors import DemucsWorkerError, ShuttingDown
+from demucs_server_worker.song_files import sha256_of
 from demucs_server_worker.task import Task, TaskRequest
 from demucs_server_worker.watch.folder import Sighting, is_being_written, look
 from demucs_server_worker.watch.plan import Plan, file_id_of
@@ -136,7 +137,9 @@ class Watcher:
         try:
             request = self._plan.request_for(song)
             seconds = await self._measure(Path(song.path), song.name)
-            task, _ = await self._queue.submit(msgspec.structs.replace(request, duration_seconds=seconds))
+            sha256 = await asyncio.to_thread(sha256_of, Path(song.path))
+            found_out = msgspec.structs.replace(request, duration_seconds=seconds, input_sha256=sha256)
+            task, _ = await self._queue.submit(found_out)
         except DemucsWorkerError as error:
             if error.retryable:
                 raise
