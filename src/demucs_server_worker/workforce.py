@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 from demucs_server_worker import __version__
+from demucs_server_worker.health.monitor import HealthConfig
 from demucs_server_worker.machine import basics
 from demucs_server_worker.machine.gpus import Gpus, torch_has_cuda
 from demucs_server_worker.options import SeparationOptions
@@ -43,6 +45,16 @@ def local_pool(settings: Settings, gpus: Gpus, on_event: Callable[[WorkerEvent],
         cache_dir=settings.cache_dir,
     )
     return LocalPool(config, on_event)
+
+
+def health_config(settings: Settings) -> HealthConfig:
+    """What the pool's memory is reckoned by."""
+    return HealthConfig(
+        worker_memory=settings.worker_memory,
+        max_queued=settings.max_queued,
+        openvino=settings.backend != "torch" and importlib.util.find_spec("openvino") is not None,
+        preloaded=settings.model if settings.preload else None,
+    )
 
 
 def run_of(task: Task, staging: Path, settings: Settings) -> Run:

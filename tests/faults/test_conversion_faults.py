@@ -17,7 +17,7 @@ from torch import nn
 
 from demucs_server_worker.errors import SeparationCancelled
 from demucs_server_worker.separation.backends import cache
-from demucs_server_worker.separation.backends.cache import ConversionCache, NotConverted
+from demucs_server_worker.separation.backends.cache import ConversionCache, NoMemoryNow, NotConverted
 from demucs_server_worker.separation.backends.conversion import CONVERTED, NETWORK, WEIGHTS
 from tests import conversions, model_repo
 from tests.conversions import FakeConverter, key, names_in, quiet
@@ -119,6 +119,42 @@ def test_too_little_room_is_a_reason(tmp_path: Path, converter: FakeConverter, m
     with pytest.raises(NotConverted, match="has room for 0 MB"):
         ConversionCache(tmp_path).take(DIGEST, small, quiet)
     assert converter.runs == 0
+
+
+def test_of_two_networks_one_is_converted_at_a_time(tmp_path: Path, converter: FakeConverter) -> None:
+    converter.may_end.clear()
+    waiting = threading.Event()
+
+    def second_waits(seconds: float) -> None:
+        waiting.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ConversionCache(tmp_path).take, "a", small, quiet)
+        assert converter.begun.wait(30)
+        second = pool.submit(ConversionCache(tmp_path).take, "b", small, second_waits)
+        assert waiting.wait(30)
+        assert converter.runs == 1
+        converter.may_end.set()
+        assert first.result(30) != second.result(30)
+    assert converter.runs == 2
+
+
+def test_too_little_memory_is_a_reason_for_the_moment(tmp_path: Path, converter: FakeConverter) -> None:
+    left = [500_000_000]
+    cache_of_ours = ConversionCache(tmp_path, lambda: left[0])
+    network = nn.Linear(5_000_000, 1)  # 20 MB
+    with pytest.raises(NoMemoryNow, match=r"takes 510 MB of memory, and 500 MB are free"):
+        cache_of_ours.take(DIGEST, lambda: network, quiet)
+    assert converter.runs == 0
+    assert names_in(tmp_path) == []
+    left[0] = 520_000_000
+    cache_of_ours.take(DIGEST, lambda: network, quiet)
+    assert converter.runs == 1
+
+
+def test_what_is_converted_needs_no_memory_for_it(tmp_path: Path, converter: FakeConverter) -> None:
+    made = ConversionCache(tmp_path).take(DIGEST, small, quiet)
+    assert ConversionCache(tmp_path, lambda: 0).take(DIGEST, small, quiet) == made
 
 
 def test_a_full_disk_is_a_reason_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

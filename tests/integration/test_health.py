@@ -87,7 +87,8 @@ def test_a_task_waits_until_there_is_memory_for_it_and_nobody_overtakes_it(
     machine = Machine(monkeypatch)
 
     async def scene() -> None:
-        async with manager(tmp_path, workers=2, sample_seconds=OFTEN) as m, heard(m) as events:
+        settings = {"workers": 2, "sample_seconds": OFTEN, "backend": "torch"}
+        async with manager(tmp_path, **settings) as m, heard(m) as events:
             first = await add(m, tmp_path, "busy")
             await until(m, EventKind.STARTED, first)
             machine.available = int(2.9 * GB)  # enough for the first and half of another

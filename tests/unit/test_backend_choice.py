@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from demucs_server_worker.errors import InvalidOption, ModelError
+from demucs_server_worker.errors import InvalidOption, ModelError, OutOfMemory
 from demucs_server_worker.separation.backends import choice
-from demucs_server_worker.separation.backends.cache import NotConverted
+from demucs_server_worker.separation.backends.cache import NoMemoryNow, NotConverted
 from demucs_server_worker.separation.backends.choice import Backends, Wanted, is_proven, why_not_openvino
 from demucs_server_worker.separation.backends.split import is_divisible
 from demucs_server_worker.separation.models import LoadedModel
@@ -118,12 +118,20 @@ class NoConversion:
 
     asked = 0
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, *_: object) -> None:
         pass
 
     def take(self, digest: str, *_: object) -> Path:
         type(self).asked += 1
         raise NotConverted("no room")
+
+
+class NoMemory(NoConversion):
+    """A cache that has no memory to convert with."""
+
+    def take(self, digest: str, *_: object) -> Path:
+        type(self).asked += 1
+        raise NoMemoryNow("too little")
 
 
 def test_where_nothing_can_be_converted_auto_takes_torch_and_asks_once(
@@ -136,6 +144,27 @@ def test_where_nothing_can_be_converted_auto_takes_torch_and_asks_once(
     assert [chooser.of(model, 0, CPU, "fp32").computed.backend for _ in range(2)] == ["torch", "torch"]
     assert NoConversion.asked == 1
     assert caplog.text.count("because OpenVINO cannot be used: no room") == 1
+
+
+def test_where_memory_is_short_auto_takes_torch_and_asks_again_for_the_next_song(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "LEAST_PARAMETERS", 1)
+    monkeypatch.setattr(choice, "ConversionCache", NoMemory)
+    monkeypatch.setattr(NoMemory, "asked", 0)
+    chooser, model = backends("auto", tmp_path), loaded(model_repo.tiny_htdemucs())
+    assert [chooser.of(model, 0, CPU, "fp32").computed.backend for _ in range(2)] == ["torch", "torch"]
+    assert NoMemory.asked == 2
+    assert caplog.text.count("because OpenVINO cannot be used: too little") == 1
+
+
+def test_openvino_by_name_may_be_tried_again_where_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "ConversionCache", NoMemory)
+    with pytest.raises(OutOfMemory, match="too little") as raised:
+        backends("openvino", tmp_path).of(loaded(model_repo.tiny_htdemucs()), 0, CPU, "fp32")
+    assert raised.value.retryable
 
 
 def test_openvino_by_name_fails_where_nothing_can_be_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

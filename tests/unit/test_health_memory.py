@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from demucs_server_worker.health.estimate import MODELS, Estimates, table_estimate
+from demucs_server_worker.health.estimate import CONVERSION_BYTES, MODELS, Estimates, may_convert, table_estimate
 from demucs_server_worker.health.memory_book import MemoryBook
 from demucs_server_worker.health.readings import MachineReading, WorkerReading
 from demucs_server_worker.options import SeparationOptions
@@ -28,15 +28,18 @@ def task(id: str = "a", **fields: Any) -> Task:
 
 def book(
     limit: int | Literal["auto"] = "auto", *, total: int = 16 * GB, available: int | None = None, workers: int = 2,
-    **rss: int,
+    openvino: bool = False, preloaded: str | None = None, **rss: int,
 ) -> MemoryBook:  # fmt: skip
-    made = MemoryBook(limit)
+    made = MemoryBook(limit, openvino=openvino, preloaded=preloaded)
     look(made, total=total, available=total if available is None else available, workers=workers, **rss)
     return made
 
 
-def look(made: MemoryBook, *, total: int = 16 * GB, available: int = 16 * GB, workers: int = 2, **rss: int) -> None:
-    readings = {worker: WorkerReading(1, size, None) for worker, size in rss.items()}
+def look(
+    made: MemoryBook, *, total: int = 16 * GB, available: int = 16 * GB, workers: int = 2, converting: int = 0,
+    **rss: int,
+) -> None:  # fmt: skip
+    readings = {worker: WorkerReading(1, size, None, converting) for worker, size in rss.items()}
     machine = MachineReading(memory_total_bytes=total, memory_available_bytes=available)
     made.take(readings, machine, workers=workers)
 
@@ -52,6 +55,32 @@ class TestEstimates:
     )
     def test_the_table_gives_what_was_measured(self, model: str, least: float, most: float) -> None:
         assert least * GB <= table_estimate(options(model=model), "cpu") <= most * GB
+
+    @pytest.mark.parametrize(
+        ("fields", "least", "most"),
+        # docs/decisions.md: with OpenVINO workers peak at 0.97 GB with htdemucs, 1.44 GB with all of htdemucs_ft.
+        [
+            ({"model": "htdemucs"}, 0.96, 1.0),
+            ({"model": "htdemucs_ft"}, 1.44, 1.5),
+            ({"precision": "fp32"}, 1.1, 1.2),
+            ({"shifts": 5}, 1.0, 1.1),
+        ],
+    )
+    def test_with_openvino_workers_take_less(self, fields: dict[str, Any], least: float, most: float) -> None:
+        assert least * GB <= table_estimate(options(**fields), "cpu", openvino=True) <= most * GB
+
+    @pytest.mark.parametrize(
+        "fields",
+        [{"model": "mdx"}, {"model": "demo"}, {"model": "hf://someone/else"}, {"device": "cuda"}, {"split": False}],
+    )
+    def test_what_may_not_run_on_openvino_is_reckoned_with_torch(self, fields: dict[str, Any]) -> None:
+        assert table_estimate(options(**fields), "cpu", openvino=True) == table_estimate(options(**fields), "cpu")
+
+    def test_models_like_htdemucs_and_unknown_ones_may_be_converted_on_cpus(self) -> None:
+        assert may_convert(options(), "cpu")
+        assert may_convert(options(model="hf://someone/else"), None)
+        assert not may_convert(options(model="demo"), "cpu")
+        assert not may_convert(options(), "cuda:0")
 
     def test_longer_segments_more_shifts_and_songs_that_are_not_split_take_more(self) -> None:
         figures = [
@@ -108,6 +137,15 @@ class TestLearning:
         assert self.seen(made, task(), 400 * MB, completed=False) == table_estimate(options(), "cpu")
         assert self.seen(made, task(), 6 * GB, completed=False) == 6 * GB
 
+    def test_a_conversion_beside_a_task_teaches_nothing(self) -> None:
+        made = book(**{"worker-1": 400 * MB})
+        made.begin(task(), "worker-1", "cpu")
+        look(made, converting=1_300 * MB, **{"worker-1": 1_900 * MB})
+        assert made.peak("a") == 1_900 * MB
+        look(made, **{"worker-1": 1_000 * MB})
+        made.end("a", completed=True)
+        assert GB < made._estimates.bytes(options(), "cpu") < 1_300 * MB
+
     def test_a_task_that_nobody_looked_at_teaches_nothing(self) -> None:
         assert self.seen(book(), task()) == table_estimate(options(), "cpu")
 
@@ -126,6 +164,10 @@ class TestLimits:
         assert self.limit(book(total=16 * GB, workers=8)) == 3 * table_estimate(options(), "cpu")
         assert self.limit(book(total=2 * GB, workers=8)) == int(1.8 * GB)
         assert book(total=16 * GB, workers=4).limit(None) == int(3.6 * GB)
+
+    def test_a_conversion_does_not_count_against_it_but_other_children_and_a_runaway_do(self) -> None:
+        assert MemoryBook.weighed(WorkerReading(1, 1_900 * MB, None, 1_250 * MB)) == 650 * MB
+        assert MemoryBook.weighed(WorkerReading(1, 9 * GB, None, 8 * GB)) == 9 * GB - CONVERSION_BYTES
 
     def test_without_figures_there_is_no_limit(self) -> None:
         assert MemoryBook("auto").limit(None) is None
@@ -171,3 +213,52 @@ class TestAdmission:
         look(made, total=2 * GB, available=GB)
         assert made.can_never_fit(task(), "cpu") is False  # there was enough once, and may be again
         assert made.lack(task(), "worker-1", "cpu") is not None
+
+
+class TestConversion:
+    """The first task with a model may have it converted, in a process that takes memory of its own."""
+
+    NEED = table_estimate(SeparationOptions(), "cpu", openvino=True)
+    RESERVE = int(16 * GB * 0.05)
+
+    def test_there_must_be_room_for_it_too(self) -> None:
+        enough = self.NEED + CONVERSION_BYTES + self.RESERVE
+        assert book(openvino=True, available=enough).lack(task(), "worker-1", "cpu") is None
+        lack = book(openvino=True, available=enough - 1).lack(task(), "worker-1", "cpu")
+        assert lack is not None
+        assert lack.needed_bytes == self.NEED + CONVERSION_BYTES
+
+    def test_of_several_tasks_that_need_one_it_is_wanted_once(self) -> None:
+        made = book(openvino=True, available=2 * self.NEED + CONVERSION_BYTES + self.RESERVE, **{"worker-1": 0})
+        made.begin(task("a"), "worker-1", "cpu")
+        assert made.lack(task("b", model="htdemucs_6s"), "worker-2", "cpu") is None
+        look(made, available=2 * self.NEED + CONVERSION_BYTES + self.RESERVE - 1, **{"worker-1": 0})
+        assert made.lack(task("b", model="htdemucs_6s"), "worker-2", "cpu") is not None
+
+    def test_what_it_has_already_is_not_wanted_again(self) -> None:
+        made = book(openvino=True)
+        made.begin(task("a"), "worker-1", "cpu")
+        look(
+            made, available=2 * self.NEED - 500 * MB + self.RESERVE, converting=CONVERSION_BYTES,
+            **{"worker-1": CONVERSION_BYTES + 500 * MB},
+        )  # fmt: skip
+        assert made.lack(task("b"), "worker-2", "cpu") is None
+
+    def test_once_a_task_has_completed_none_is_expected(self) -> None:
+        made = book(openvino=True, available=self.NEED + self.RESERVE)
+        for completed, waits in ((False, True), (True, False)):
+            made.begin(task("a"), "worker-1", "cpu")
+            made.end("a", completed=completed)
+            assert (made.lack(task("b"), "worker-2", "cpu") is not None) is waits
+        assert made.lack(task("c", model="htdemucs_6s"), "worker-2", "cpu") is not None
+
+    def test_workers_that_are_ready_have_converted_what_they_preload_but_for_bags(self) -> None:
+        available = table_estimate(options(model="htdemucs_ft"), "cpu", openvino=True) + self.RESERVE
+        assert book(openvino=True, preloaded="htdemucs", available=available).lack(task(), "w", "cpu") is None
+        bag = book(openvino=True, preloaded="htdemucs_ft", available=available)
+        assert bag.lack(task(model="htdemucs_ft"), "w", "cpu") is not None
+
+    def test_a_machine_that_can_never_hold_it_is_not_waited_for(self) -> None:
+        made = book(openvino=True, total=2 * GB, available=int(1.8 * GB))
+        assert made.can_never_fit(task(), "cpu") is True
+        assert book(total=2 * GB, available=int(1.8 * GB)).can_never_fit(task(), "cpu") is False

@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from demucs_server_worker.errors import DemucsWorkerError
-from demucs_server_worker.health.estimate import table_estimate
+from demucs_server_worker.health.estimate import CONVERSION_BYTES, table_estimate
 from demucs_server_worker.health.monitor import HealthConfig, HealthMonitor
 from demucs_server_worker.health.problems import OVER_SECONDS
 from demucs_server_worker.health.readings import MachineReading, WorkerReading
@@ -60,6 +60,7 @@ class Scene:
         self.now = 0.0
         self.pool = FakePool(*(states or (WorkerState.IDLE, WorkerState.IDLE)))
         self.rss: dict[str, int] = {}
+        self.children_bytes = 0  # of each worker
         self.machine = {"memory_total_bytes": 16 * GB, "memory_available_bytes": 16 * GB}
         self.told: list[str] = []
         self.looks = 0
@@ -73,7 +74,9 @@ class Scene:
 
     def sample(self, pids: Mapping[str, int], folders: Collection[str]) -> Readings:
         self.folders = folders
-        readings = {name: WorkerReading(pid, self.rss.get(name, 0), 1.0) for name, pid in pids.items()}
+        readings = {
+            name: WorkerReading(pid, self.rss.get(name, 0), 1.0, self.children_bytes) for name, pid in pids.items()
+        }
         return readings, MachineReading(**self.machine)
 
     def looked(self) -> None:
@@ -128,6 +131,21 @@ def test_a_busy_worker_past_its_limit_is_replaced_with_the_figures() -> None:
         [(worker, words)] = scene.pool.replaced
         assert worker == "worker-1"
         assert "2.5 GB, past the 2.0 GB that a worker may have, see DEMUCS_WORKER_WORKER_MEMORY" in words
+        await scene.monitor.stop()
+
+    run(play())
+
+
+def test_a_worker_that_converts_a_model_is_not_past_its_limit() -> None:
+    async def play() -> None:
+        scene = Scene(worker_memory=2 * GB)
+        scene.begin(task())
+        scene.children_bytes = CONVERSION_BYTES
+        await scene.look(worker_1=int(2.5 * GB))
+        assert scene.pool.replaced == []
+        scene.children_bytes = 0
+        await scene.look()
+        assert [worker for worker, _ in scene.pool.replaced] == ["worker-1"]
         await scene.monitor.stop()
 
     run(play())
@@ -322,6 +340,7 @@ def test_the_real_readings_of_a_process_and_this_machine(tmp_path: Path) -> None
             pass
         family, _ = sampler(pids, [])
         assert family["worker-1"].rss_bytes >= leader.memory_info().rss + leader.children()[0].memory_info().rss
+        assert family["worker-1"].own_bytes == leader.memory_info().rss
         assert machine.memory_total_bytes > machine.memory_available_bytes > 0  # type: ignore[operator]
         assert machine.disk_free_bytes == pytest.approx(
             machine.folders_free_bytes[str(tmp_path / "not" / "there")], rel=0.1

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from demucs_server_worker.health.estimate import Estimates, table_estimate
+from demucs_server_worker.health.estimate import CONVERSION_BYTES, MODELS, Estimates, may_convert
 from demucs_server_worker.health.problems import SHORT_MEMORY_SHARES
 from demucs_server_worker.health.readings import MachineReading, WorkerReading
 from demucs_server_worker.task import Task
@@ -35,16 +35,28 @@ class _Entry:
     device: str | None
     first_bytes: int | None
     peak_bytes: int | None = None
+    own_peak_bytes: int | None = None  # without children: a conversion says nothing of the next such task
 
 
 class MemoryBook:
     """The books of one pool."""
 
-    def __init__(self, limit: int | Literal["auto"]) -> None:
-        """Args: limit: of a worker in bytes, or `auto`."""
+    def __init__(
+        self, limit: int | Literal["auto"], *, openvino: bool = False, preloaded: str | None = None
+    ) -> None:  # fmt: skip
+        """Open the books.
+
+        Args:
+            limit: of a worker in bytes, or `auto`.
+            openvino: whether workers may compute with it, and so convert models.
+            preloaded: the model that workers have ready before they take tasks.
+        """
         self._limit = limit
+        self._openvino = openvino
+        # Of a bag of several members none is loaded before a task says which it needs.
+        self._converted = {preloaded} if preloaded in MODELS and MODELS[preloaded].members == 1 else set()
         self._workers = 1
-        self._estimates = Estimates()
+        self._estimates = Estimates(openvino=openvino)
         self._running: dict[str, _Entry] = {}
         self._readings: Mapping[str, WorkerReading] = {}
         self._machine = MachineReading()
@@ -58,6 +70,7 @@ class MemoryBook:
         for entry in self._running.values():
             if reading := readings.get(entry.worker_id):
                 entry.peak_bytes = max(entry.peak_bytes or 0, reading.rss_bytes)
+                entry.own_peak_bytes = max(entry.own_peak_bytes or 0, reading.own_bytes)
         if machine.memory_available_bytes is not None:
             own = sum(reading.rss_bytes for reading in readings.values())
             self._most_bytes = max(self._most_bytes, machine.memory_available_bytes + own)
@@ -65,14 +78,19 @@ class MemoryBook:
     def begin(self, task: Task, worker_id: str, device: str | None) -> None:
         """A worker gets the task now."""
         reading = self._readings.get(worker_id)
-        self._running[task.id] = _Entry(task, worker_id, device, reading.rss_bytes if reading else None)
+        self._running[task.id] = _Entry(task, worker_id, device, reading.own_bytes if reading else None)
 
     def end(self, task_id: str, *, completed: bool) -> None:
         """The task's attempt has ended: what it took counts for those like it."""
         entry = self._running.pop(task_id, None)
-        if entry is None or entry.peak_bytes is None:
+        if entry is None:
             return
-        peak, options = entry.peak_bytes, entry.task.request.options
+        options = entry.task.request.options
+        if completed:
+            self._converted.add(options.model)
+        if entry.own_peak_bytes is None:
+            return
+        peak = entry.own_peak_bytes
         known = self._estimates.bytes(options, entry.device)
         if entry.first_bytes is not None and peak <= entry.first_bytes * GROWTH:
             peak = min(peak, known)
@@ -100,7 +118,12 @@ class MemoryBook:
     def limit(self, task_id: str | None) -> int | None:
         """The limit of a worker with this task, or with none, in bytes; None when there is nothing to set it by."""
         entry = self._running.get(task_id) if task_id else None
-        return self._limit_for(table_estimate(entry.task.request.options, entry.device) if entry else 0)
+        return self._limit_for(self._estimates.of_table(entry.task.request.options, entry.device) if entry else 0)
+
+    @staticmethod
+    def weighed(reading: WorkerReading) -> int:
+        """What of a worker's memory counts against its limit: all but a conversion of the usual size."""
+        return reading.rss_bytes - min(reading.children_bytes, CONVERSION_BYTES)
 
     def _limit_for(self, estimate: int) -> int | None:
         if self._limit != "auto":
@@ -117,13 +140,28 @@ class MemoryBook:
         if available is None:
             return None
         promised = sum(self._still_to_come(its.task, its.worker_id, its.device) for its in self._running.values())
-        free = max(0, available - promised - self._reserve)
         needed = self._still_to_come(task, worker_id, device)
+        # Workers take turns at converting: however many will, the memory for it is wanted once.
+        if any(self._may_convert(its.task, its.device) for its in self._running.values()):
+            promised += max(0, CONVERSION_BYTES - self._converting_bytes)
+        elif self._may_convert(task, device):
+            needed += CONVERSION_BYTES
+        free = max(0, available - promised - self._reserve)
         return Lack(needed, free) if needed > free else None
 
     def can_never_fit(self, task: Task, device: str | None) -> bool:
         """Whether a task should take more, even alone, than there ever was for workers: waiting would not help it."""
-        return self._total_for(task, device) > self._most_bytes - self._reserve
+        conversion = CONVERSION_BYTES if self._may_convert(task, device) else 0
+        return self._total_for(task, device) + conversion > self._most_bytes - self._reserve
+
+    def _may_convert(self, task: Task, device: str | None) -> bool:
+        options = task.request.options
+        return self._openvino and options.model not in self._converted and may_convert(options, device)
+
+    @property
+    def _converting_bytes(self) -> int:
+        """What conversions that are under way have already."""
+        return sum(reading.children_bytes for reading in self._readings.values())
 
     @property
     def _reserve(self) -> int:
@@ -133,10 +171,10 @@ class MemoryBook:
     def _still_to_come(self, task: Task, worker_id: str, device: str | None) -> int:
         """What a worker will take for a task beyond what it has already."""
         reading = self._readings.get(worker_id)
-        return max(0, self._total_for(task, device) - (reading.rss_bytes if reading else 0))
+        return max(0, self._total_for(task, device) - (reading.own_bytes if reading else 0))
 
     def _total_for(self, task: Task, device: str | None) -> int:
         """A worker never gets past its limit, whatever its task would take."""
         estimate = self._estimates.bytes(task.request.options, device)
-        limit = self._limit_for(table_estimate(task.request.options, device))
+        limit = self._limit_for(self._estimates.of_table(task.request.options, device))
         return min(estimate, limit) if limit is not None else estimate

@@ -34,12 +34,16 @@ class HealthConfig:
     Attributes:
         worker_memory: a worker's limit in bytes, or `auto`: see `memory_book`.
         max_queued: tasks that may wait.
+        openvino: whether workers may compute with it.
+        preloaded: the model that workers have ready before they take tasks, or None.
         sample_seconds: between two looks.
         history_seconds: how far back the history goes.
     """
 
     worker_memory: int | Literal["auto"] = "auto"
     max_queued: int = 10_000
+    openvino: bool = False
+    preloaded: str | None = None
     sample_seconds: float = SAMPLE_SECONDS
     history_seconds: float = HISTORY_SECONDS
 
@@ -76,7 +80,7 @@ class HealthMonitor:
         self._on_change = on_change
         self._on_look = on_look
         self._clock = clock
-        self._book = MemoryBook(config.worker_memory)
+        self._book = MemoryBook(config.worker_memory, openvino=config.openvino, preloaded=config.preloaded)
         self._judge = Judge()
         self._announcer = Announcer()
         self._history: deque[Sample] = deque(maxlen=max(1, round(config.history_seconds / config.sample_seconds)))
@@ -232,9 +236,12 @@ class HealthMonitor:
         for worker in self._pool.workers():
             reading = self.latest.workers.get(worker.id)
             limit = self._book.limit(worker.task_id)
-            if reading is None or limit is None or reading.pid != worker.pid or reading.rss_bytes <= limit:
+            if reading is None or limit is None or reading.pid != worker.pid:
                 continue
-            has, may_have = size_in_words(reading.rss_bytes), size_in_words(limit)
+            weighed = self._book.weighed(reading)
+            if weighed <= limit:
+                continue
+            has, may_have = size_in_words(weighed), size_in_words(limit)
             figures = f"it had {has}, past the {may_have} that a worker may have"
             if worker.task_id is not None or worker.pid in self._used:
                 self._pool.recycle(worker.id, OutOfMemory(detail=f"{figures}, see DEMUCS_WORKER_WORKER_MEMORY"))

@@ -12,12 +12,19 @@ from demucs_server_worker.machine.gpus import Gpu
 class WorkerReading:
     """A worker's process and its children: resident memory, and CPU in percent of one core since the last reading.
 
-    `cpu_percent` is None at the first reading of a process.
+    `cpu_percent` is None at the first reading of a process. Of the memory, `children_bytes` are its children's: a child
+    is what converts a model.
     """
 
     pid: int
     rss_bytes: int
     cpu_percent: float | None
+    children_bytes: int = 0
+
+    @property
+    def own_bytes(self) -> int:
+        """What the process has by itself."""
+        return self.rss_bytes - self.children_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

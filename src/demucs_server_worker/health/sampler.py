@@ -49,7 +49,9 @@ class SystemSampler:
         if not figures:
             return None
         cpu = [share for _, share in figures.values() if share is not None]
-        return WorkerReading(leader, sum(rss for rss, _ in figures.values()), sum(cpu) if cpu else None)
+        children = sum(rss for pid, (rss, _) in figures.items() if pid != leader)
+        total = sum(rss for rss, _ in figures.values())
+        return WorkerReading(leader, total, sum(cpu) if cpu else None, children)
 
     def _process(self, pid: int) -> tuple[int, float | None] | None:
         try:

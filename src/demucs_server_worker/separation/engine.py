@@ -12,6 +12,7 @@ from demucs_server_worker.errors import SeparationCancelled
 from demucs_server_worker.options import SeparationOptions
 from demucs_server_worker.separation import hub
 from demucs_server_worker.separation.backends.base import Backend
+from demucs_server_worker.separation.backends.cache import unknown
 from demucs_server_worker.separation.backends.choice import Backends, Wanted
 from demucs_server_worker.separation.device import resolve_device, resolve_precision
 from demucs_server_worker.separation.job import SeparationJob, SeparationProgress, SeparationResult
@@ -34,6 +35,7 @@ class Engine:
         backend: Wanted = "auto",
         cache_dir: Path | None = None,
         on_fetch: hub.Progress | None = None,
+        memory_left: Callable[[], int | None] = unknown,
     ) -> None:
         """Choose where to compute.
 
@@ -46,6 +48,8 @@ class Engine:
             cache_dir: folder of converted models; None takes the user's cache folder.
             on_fetch: told of each piece of a model that arrives: file, bytes done, bytes in all or None; and, about
                 twice a second, of a model that is being converted.
+            memory_left: bytes of memory that are free, or None where nobody can tell: a model is not converted where
+                there is too little for it.
 
         Raises:
             InvalidOption: for a device that this machine does not have, a precision that the device does not, or a
@@ -59,7 +63,7 @@ class Engine:
         self._use_threads()
         self._backends = Backends(
             backend, cache_dir or user_cache_path("demucs-server-worker", appauthor=False),
-            threads=torch.get_num_threads, reload=self._shelf.reload, on_fetch=on_fetch,
+            threads=torch.get_num_threads, reload=self._shelf.reload, on_fetch=on_fetch, memory_left=memory_left,
         )  # fmt: skip
 
     @property

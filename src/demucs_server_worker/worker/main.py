@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 import msgspec
+import psutil
 
 from demucs_server_worker.errors import DemucsWorkerError, ErrorInfo, SeparationCancelled, WorkerFailure
+from demucs_server_worker.machine import basics
 from demucs_server_worker.result_key import result_key
 from demucs_server_worker.separation.job import SeparationJob, SeparationProgress, SeparationResult
 from demucs_server_worker.task import Cancelled, Completed, Failed, Outcome, Stage, Stem
@@ -106,7 +108,15 @@ def real_engine(boot: Boot, on_fetch: FetchListener) -> SeparationEngine:
         backend=boot.backend,
         cache_dir=Path(boot.cache_dir) if boot.cache_dir else None,
         on_fetch=on_fetch,
+        memory_left=_memory_left,
     )
+
+
+def _memory_left() -> int | None:
+    try:
+        return basics.memory().available
+    except (psutil.Error, OSError, RuntimeError):
+        return None
 
 
 class Assignment:

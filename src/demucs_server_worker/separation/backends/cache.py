@@ -24,25 +24,41 @@ POLL_SECONDS = 0.5  # between two looks at a conversion, and two signs of life
 LIMIT_SECONDS = 900.0  # it takes half a minute; past this it hangs
 
 _FACTS = "facts.json"
+_LOCK = "converting.lock"
 _UNFINISHED = ".unfinished-"
 # The network is written once for the converter, and once more by it.
 _ROOM_FACTOR = 2.5
+# The converter's memory at its peak: what any process with torch and OpenVINO takes, and so many times its network.
+# Measured: 1.3 GB for 168 MB of weights.
+_CONVERTER_BYTES = 400_000_000
+_MEMORY_FACTOR = 5.5
 
 
 class NotConverted(Exception):
     """Why there is no conversion, in words."""
 
 
+class NoMemoryNow(NotConverted):
+    """There is too little memory for the converter at the moment; it may be tried again."""
+
+
+def unknown() -> None:
+    """Free memory that nobody can tell."""
+    return None
+
+
 class ConversionCache:
     """A folder of conversions, shared by all workers of a user."""
 
-    def __init__(self, folder: Path) -> None:
-        """Args: folder: made when the first conversion is."""
+    def __init__(self, folder: Path, memory_left: Callable[[], int | None] = unknown) -> None:
+        """Args: folder: made when the first conversion is; memory_left: free bytes, or None where nobody can tell."""
         self._folder = folder
+        self._memory_left = memory_left
 
     def take(self, digest: str, network: Callable[[], nn.Module], on_wait: Callable[[float], None]) -> Path:
         """The conversion of a network, made now if need be; of several processes that want it, one makes it.
 
+        Conversions of other networks are waited for as well: each takes a gigabyte of memory for half a minute.
         A whole conversion is taken without a lock, so that a filled cache may be read-only.
 
         Args:
@@ -54,6 +70,7 @@ class ConversionCache:
             The path of the `.xml`; the `.bin` lies beside it.
 
         Raises:
+            NoMemoryNow: when there is too little memory to make it.
             NotConverted: when it cannot be made or kept.
         """
         place = self._folder / _key(digest)
@@ -71,7 +88,7 @@ class ConversionCache:
 
     def _make(self, place: Path, network: Callable[[], nn.Module], on_wait: Callable[[float], None]) -> Path:
         seconds = 0.0
-        lock = FileLock(place.with_suffix(".lock"))
+        lock = FileLock(self._folder / _LOCK)
         while True:
             try:
                 with lock.acquire(timeout=POLL_SECONDS):
@@ -84,7 +101,9 @@ class ConversionCache:
 
     def _convert(self, place: Path, network: nn.Module, on_wait: Callable[[float], None]) -> None:
         self._sweep(place)
-        self._check_room(network)
+        size = sum(each.nbytes for each in network.state_dict().values())
+        self._check_room(size)
+        self._check_memory(size)
         # Beside its place, so that the rename stays within a file system, and 0700, since a pickle is read from it.
         folder = Path(tempfile.mkdtemp(prefix=f"{place.name}{_UNFINISHED}", dir=self._folder))
         try:
@@ -102,8 +121,14 @@ class ConversionCache:
         for left in self._folder.glob(f"{place.name}{_UNFINISHED}*"):
             shutil.rmtree(left, ignore_errors=True)
 
-    def _check_room(self, network: nn.Module) -> None:
-        wanted = int(_ROOM_FACTOR * sum(each.nbytes for each in network.state_dict().values()))
+    def _check_memory(self, size: int) -> None:
+        wanted = _CONVERTER_BYTES + int(_MEMORY_FACTOR * size)
+        left = self._memory_left()
+        if left is not None and left < wanted:
+            raise NoMemoryNow(f"converting takes {wanted // 10**6} MB of memory, and {left // 10**6} MB are free")
+
+    def _check_room(self, size: int) -> None:
+        wanted = int(_ROOM_FACTOR * size)
         free = shutil.disk_usage(self._folder).free
         if free < wanted:
             raise NotConverted(f"{self._folder} has room for {free // 10**6} MB, and {wanted // 10**6} are needed")

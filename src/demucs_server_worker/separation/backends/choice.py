@@ -11,10 +11,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from demucs_server_worker.errors import InvalidOption, ModelError
+from demucs_server_worker.errors import InvalidOption, ModelError, OutOfMemory
 from demucs_server_worker.separation import hub
 from demucs_server_worker.separation.backends.base import Backend
-from demucs_server_worker.separation.backends.cache import ConversionCache, NotConverted
+from demucs_server_worker.separation.backends.cache import ConversionCache, NoMemoryNow, NotConverted, unknown
 from demucs_server_worker.separation.backends.openvino_backend import ConvertedCore, OpenVinoBackend, is_installed
 from demucs_server_worker.separation.backends.split import Ends, is_divisible
 from demucs_server_worker.separation.backends.torch_backend import TorchBackend
@@ -57,6 +57,7 @@ class Backends:
     def __init__(
         self, wanted: Wanted, folder: Path, *, threads: Callable[[], int],
         reload: Callable[[LoadedModel], LoadedModel], on_fetch: hub.Progress | None = None,
+        memory_left: Callable[[], int | None] = unknown,
     ) -> None:  # fmt: skip
         """Choose how to choose.
 
@@ -66,6 +67,7 @@ class Backends:
             threads: says with how many to compute.
             reload: loads a model again, whose weights were let go of.
             on_fetch: told that a conversion is on its way, as of a model that arrives.
+            memory_left: bytes of memory that are free, or None where nobody can tell.
 
         Raises:
             InvalidOption: when OpenVINO is wanted and not installed.
@@ -73,7 +75,7 @@ class Backends:
         if wanted == "openvino" and not is_installed():
             raise InvalidOption(option="backend", value=wanted, allowed=NOT_INSTALLED)
         self._wanted = wanted
-        self._cache = ConversionCache(folder)
+        self._cache = ConversionCache(folder, memory_left)
         self._threads = threads
         self._reload = reload
         self._on_fetch = on_fetch
@@ -96,6 +98,7 @@ class Backends:
 
         Raises:
             ModelError: when OpenVINO must be used and cannot be.
+            OutOfMemory: when it must be used, and there is too little memory to convert the model.
             InvalidOption: for a precision that the device does not have.
         """
         network = model.members[place]
@@ -107,8 +110,16 @@ class Backends:
             # From here on the conversion holds the weights. They would cost as much again while it is compiled.
             network.to("meta")
             return OpenVinoBackend(Ends(network), core, dtype, self._threads)
+        except NoMemoryNow as error:
+            # The next song may find the memory that this one does not.
+            if self._wanted == "openvino":
+                raise OutOfMemory(detail=str(error)) from error
+            self._go_without(model, str(error))
+            return TorchBackend(self._whole(model, place), device, dtype)
         except (NotConverted, RuntimeError, ImportError) as error:
-            self._give_up(model, str(error).strip().partition("\n")[0])
+            self._go_without(model, str(error).strip().partition("\n")[0])
+            self._given_up.add(model.digest)
+            self._cores.pop(model.digest, None)
             return TorchBackend(self._whole(model, place), device, dtype)
 
     def preload(self, model: LoadedModel, device: torch.device, precision: str) -> None:
@@ -170,11 +181,9 @@ class Backends:
             self._cache.forget(digest)
             return ConvertedCore(self._cache.take(digest, network, on_wait))
 
-    def _give_up(self, model: LoadedModel, reason: str) -> None:
+    def _go_without(self, model: LoadedModel, reason: str) -> None:
         if self._wanted == "openvino":
             raise ModelError(model=model.name, detail=f"it cannot run on OpenVINO: {reason}")
-        self._given_up.add(model.digest)
-        self._cores.pop(model.digest, None)
         self._say(logging.WARNING, f"{model.name} runs on torch, because OpenVINO cannot be used: {reason}")
 
     def _whole(self, model: LoadedModel, place: int) -> nn.Module:

@@ -1,0 +1,27 @@
+"""What the settings make of the pool's memory and its workers' environment."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+
+from demucs_server_worker.settings import load_settings
+from demucs_server_worker.workforce import health_config
+
+
+@pytest.mark.parametrize(
+    ("backend", "installed", "expected"), [("auto", True, True), ("auto", False, False), ("torch", True, False)]
+)
+def test_openvino_is_reckoned_with_where_it_is_installed_and_not_ruled_out(
+    monkeypatch: pytest.MonkeyPatch, backend: str, installed: bool, expected: bool
+) -> None:
+    found: Any = object() if installed else None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    assert health_config(load_settings(backend=backend)).openvino is expected
+
+
+def test_what_workers_preload_is_known() -> None:
+    assert health_config(load_settings(model="htdemucs_6s")).preloaded == "htdemucs_6s"
+    assert health_config(load_settings(preload=False)).preloaded is None
