@@ -122,8 +122,13 @@ def until(happened: Callable[[], object], what: str, *, seconds: float = DEADLIN
 
 
 def overflow(page: Page) -> float:
-    """By how many CSS pixels what is on the page is wider than the window."""
-    return float(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+    """By how many CSS pixels what is on the page is wider than the window, or what is in a panel than the panel."""
+    return float(
+        page.evaluate(
+            """() => Math.max(...[document.documentElement, ...document.querySelectorAll(".panel, .desk, .row-words")]
+                .map((node) => node.scrollWidth - node.clientWidth))"""
+        )
+    )
 
 
 def deck(page: Page, expression: str) -> Any:

@@ -88,7 +88,8 @@ export class Timeline {
     const { duration } = this.deck;
     const room = Math.max(1, Math.floor(this.ruler.clientWidth / MARK_PIXELS));
     const step = STEPS_SECONDS.find((each) => duration / each <= room) ?? duration;
-    const count = Math.ceil(duration / step);
+    // None where its time would be cut off by the end.
+    const count = Math.max(1, Math.ceil(duration / step - 0.6));
     const marks = Array.from({ length: count }, (_, index) => {
       const mark = make("span", { class: "ruler-mark", text: clock(index * step) });
       mark.style.insetInlineStart = `${(100 * index * step) / duration}%`;

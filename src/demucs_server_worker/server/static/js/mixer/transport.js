@@ -22,7 +22,7 @@ export class Transport {
     start.addEventListener("click", () => deck.seek(0));
     this.#loop.addEventListener("click", () => deck.toggleLoop());
     reset.addEventListener("click", () => deck.reset());
-    const whole = make("span", { class: "time-whole", text: ` / ${clock(deck.duration)}` });
+    const whole = make("span", { class: "time-whole", text: `/ ${clock(deck.duration)}` });
     const time = make("span", { class: "time", attributes: { dir: "ltr" } }, this.#time, whole);
     const words = make("div", { class: "transport-words" }, time, this.#said);
     this.node = make("div", { class: "transport" }, start, this.#play, this.#loop, words, reset);
