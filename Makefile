@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/demucs-server-worker
 READY  := $(VENV)/.ready
+# One more than there are cores, since tests wait a lot; each may start workers that take a gigabyte.
+TEST_JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 3) + 1)')
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo separate models doctor bench bench-throughput bench-one-stem bench-clips bench-memory bench-pool bench-first-work bench-floor bench-queue bench-workers bench-timeline bench-pictures worker worker-dev worker-start worker-test screenshots test test-fast test-slow lint format clean
@@ -88,7 +90,7 @@ screenshots: $(READY)  ## pictures of the web page at three widths, light and da
 	@$(BIN)/python -m tests.page.screenshots $(ARGS)
 
 test: $(READY)  ## all tests but the slow ones
-	@$(BIN)/python -m pytest -q -m 'not slow' -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -q -m 'not slow' -n $(TEST_JOBS) --dist worksteal $(ARGS)
 
 test-fast: $(READY)  ## the unit tests alone, in seconds
 	@$(BIN)/python -m pytest -q tests/unit $(ARGS)

@@ -133,7 +133,7 @@ def test_a_submission_is_taken_in_either_case(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [("shifts", "2"), ("shifts", True), ("overlap", 1.0), ("format", "aiff"), ("invented", 1), ("stems", []),
-     ("priority", "urgent"), ("fileId", ""), ("sampleRate", 1), ("device", "toaster"), ("webhook", "https://a.example")],
+     ("priority", "urgent"), ("fileId", ""), ("sampleRate", 1), ("device", "toaster"), ("webhook", 7)],
 )  # fmt: skip
 def test_a_field_that_does_not_fit_is_refused_by_its_name(field: str, value: object) -> None:
     with pytest.raises(ValidationError) as refused:
