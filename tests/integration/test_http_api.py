@@ -166,6 +166,12 @@ def test_a_path_outside_the_allowed_folders_is_forbidden(server: InProcess, path
     assert "passwd" not in told["detail"], "nobody is told whether it is there"
 
 
+def test_a_path_through_a_link_that_leads_in_a_circle_is_forbidden(server: InProcess) -> None:
+    (server.folder / "circle").symlink_to("circle")
+    fields = server.submission(inputPath=str(server.folder / "circle"))
+    problem(server.client.post(f"{API}/tasks", json=fields), 403, "forbidden")
+
+
 def test_a_model_that_is_not_allowed_is_refused(tmp_path: Path) -> None:
     with serving(tmp_path, models="demo", model="demo") as server:
         for model in ("htdemucs", "hf://someone/model", "../x"):
@@ -337,6 +343,15 @@ def test_a_body_that_grows_too_large_is_refused_on_the_way(server: InProcess) ->
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     answer = raw(server, head(server, "Transfer-Encoding: chunked"), *[chunk] * (intake.MOST_BODY_BYTES // 0x10000 + 1))
     assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("in_chunks", [True, False])
+def test_a_form_where_no_song_is_taken_is_held_to_the_limit_too(server: InProcess, in_chunks: bool) -> None:
+    form = b" " * (3 * intake.MOST_BODY_BYTES)
+    headers = {"Content-Type": "multipart/form-data; boundary=frontier"}
+    answer = server.client.post(f"{API}/session", content=iter([form]) if in_chunks else form, headers=headers)
+    problem(answer, 413, "input_too_large")
+    assert answer.headers["Connection"] == "close"
 
 
 def test_a_body_that_does_not_come_is_refused_in_time(server: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:

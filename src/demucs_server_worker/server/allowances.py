@@ -40,8 +40,15 @@ def below_a_root(name: str, path: str, settings: Settings) -> Path:
             detail=f"{name} names a path of the server, and this server allows none. Upload the file instead, or have "
             "DEMUCS_WORKER_ALLOWED_ROOTS set."
         )
-    given = Path(path)
-    resolved = given.resolve() if given.is_absolute() and "\0" not in path else None
+    resolved = _resolved(Path(path)) if "\0" not in path else None
     if resolved is None or not any(resolved == root or resolved.is_relative_to(root) for root in roots):
         raise Forbidden(detail=f"{name} is not below a folder that DEMUCS_WORKER_ALLOWED_ROOTS names.")
     return resolved
+
+
+def _resolved(path: Path) -> Path | None:
+    """With its links followed; None where they lead in a circle, or the path begins nowhere."""
+    try:
+        return path.resolve() if path.is_absolute() else None
+    except (RuntimeError, OSError):
+        return None

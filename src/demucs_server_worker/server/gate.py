@@ -69,9 +69,9 @@ class Gate:
         with structlog.contextvars.bound_contextvars(request=answer.request_id):
             try:
                 self._admit(scope, headers)
-                if is_upload(headers):
+                if is_upload(scope, headers):
                     answer.leave_body()
-                await self._app(scope, receive if is_upload(headers) else body.receive, answer.send)
+                await self._app(scope, receive if is_upload(scope, headers) else body.receive, answer.send)
             except DemucsWorkerError as error:
                 await answer.fail(problem_response(problem_of(error)))
             except Exception:
@@ -91,7 +91,7 @@ class Gate:
             )
         if scope["method"] not in SAFE_METHODS and comes_from_elsewhere(headers):
             raise Forbidden(detail="a page of another site may change nothing here.")
-        if not is_upload(headers):
+        if not is_upload(scope, headers):
             check_announced(headers)
         if scope["path"].startswith(API_PREFIX) and scope["path"] not in OPEN_PATHS:
             if not is_authenticated(self._services, headers):

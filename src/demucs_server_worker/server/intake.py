@@ -8,18 +8,25 @@ from __future__ import annotations
 import asyncio
 
 from starlette.datastructures import Headers
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
 
 from demucs_server_worker.errors import InputTooLarge, TooSlow
+from demucs_server_worker.server.paths import UPLOAD_PATH
 
 # The longest JSON body that makes sense has a few kilobytes.
 MOST_BODY_BYTES = 1_000_000
 BODY_SECONDS = 30.0
 
 
-def is_upload(headers: Headers) -> bool:
-    """Whether the body is one that its route takes in by itself."""
+def is_form(headers: Headers) -> bool:
+    """Whether the body is a form, as an upload is."""
     return headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+def is_upload(scope: Scope, headers: Headers) -> bool:
+    """Whether the body is one that its route takes in by itself. At any other address a form is a body like others:
+    it would be read into memory, whatever its size."""
+    return scope["method"] == "POST" and scope["path"] == UPLOAD_PATH and is_form(headers)
 
 
 def announces_body(headers: Headers) -> bool:

@@ -27,7 +27,7 @@ from demucs_server_worker.errors import (
 )
 from demucs_server_worker.server.bodies import body_of, location_of
 from demucs_server_worker.server.closing import ClosingResponse
-from demucs_server_worker.server.intake import is_upload
+from demucs_server_worker.server.intake import is_form
 from demucs_server_worker.server.openapi import refusals
 from demucs_server_worker.server.pace import Pace
 from demucs_server_worker.server.problems import problem_of, problem_response
@@ -110,14 +110,14 @@ async def submit(request: Request, services: Given) -> Response:
     body = Body(request, Pace(services.settings.upload_patience))
     try:
         check_room(services)
-        if is_upload(request.headers):
+        if is_form(request.headers):
             task, is_new = await submit_upload(services, request, body)
         else:
             task, is_new = await submit_path(services, request, await _json(request))
     except ValidationError as error:
         raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()]) from None
     except DemucsWorkerError as error:
-        if body.was_read or not is_upload(request.headers):
+        if body.was_read or not is_form(request.headers):
             raise
         return ClosingResponse(problem_response(problem_of(error)), linger=not isinstance(error, TooSlow))
     return _answer(services, task, is_new)
