@@ -70,6 +70,19 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"{PREFIX}_{name}", labels)
 
 
+def test_a_task_that_is_given_back_to_the_queue_was_submitted_once_and_runs_no_longer() -> None:
+    metrics, about = Metrics(), task()
+    for kind, at in ((EventKind.QUEUED, 100.0), (EventKind.STARTED, 100.0), (EventKind.QUEUED, 101.0)):
+        hear(metrics, kind, at, about)
+    assert value(metrics, "tasks_submitted_total", priority="normal") == 1
+    assert value(metrics, "tasks_running", priority="normal") == 0
+    hear(metrics, EventKind.STARTED, 103.0, about)
+    assert value(metrics, "tasks_running", priority="normal") == 1
+    hear(metrics, EventKind.COMPLETED, 104.0, task(state=TaskState.COMPLETED))
+    assert value(metrics, "tasks_running", priority="normal") == 0
+    assert value(metrics, "queue_wait_seconds_sum", priority="normal") == 2.0, "of the second wait, from 101 to 103"
+
+
 def test_the_wait_begins_when_a_task_could_start() -> None:
     metrics = Metrics()
     hear(metrics, EventKind.QUEUED, 100.0, task())

@@ -96,7 +96,9 @@ class Metrics:
             return
         match event.kind:
             case EventKind.QUEUED:
-                self.submitted.labels(task.request.priority.value).inc()
+                # One that could not be answered at once after all comes back to the queue, and nobody submitted it.
+                if self._no_longer_running(task) is None:
+                    self.submitted.labels(task.request.priority.value).inc()
                 self._queued_at[task.id] = event.at
             case EventKind.STARTED:
                 self._started(task, event.at)
@@ -124,12 +126,18 @@ class Metrics:
         if since is not None:
             self.wait.labels(task.request.priority.value).observe(max(now - since, 0.0))
 
+    def _no_longer_running(self, task: Task) -> float | None:
+        """Since when the task ran; None when it did not."""
+        priority, since = self._running.pop(task.id, (None, None))
+        if priority is not None:
+            self._running_by_priority.labels(priority.value).dec()
+        return since
+
     def _ended(self, task: Task, event: Event) -> float | None:
         """An attempt is over. Returns how many seconds it took; None when none was running."""
-        priority, since = self._running.pop(task.id, (None, 0.0))
-        if priority is None:
+        since = self._no_longer_running(task)
+        if since is None:
             return None
-        self._running_by_priority.labels(priority.value).dec()
         seconds = max(event.at - since, 0.0)
         self.run.labels(event.kind.value).observe(seconds)
         return seconds
