@@ -123,9 +123,14 @@ class Answers:
             self.cancel(task_id)
 
     async def _assemble(self, task: Task, staging: Path, sources: list[Task] | None) -> Outcome | None:
-        if sources is None:
-            sources = await self._reuse.sources(task.request)
-        return await self._reuse.assemble(task, staging, sources)
+        try:
+            if sources is None:
+                sources = await self._reuse.sources(task.request)
+            return await self._reuse.assemble(task, staging, sources)
+        except Exception:
+            # Were it to end here, the task would be nobody's until the next start, and its worker with it.
+            _log.exception("a task could not be answered at once", task=task.id)
+            return None
 
     async def _attempt(self, task: Task, sources: list[Task]) -> None:
         self._bus.publish(EventKind.STARTED, task=task)

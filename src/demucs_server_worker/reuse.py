@@ -35,6 +35,8 @@ T = TypeVar("T")
 # Earlier tasks that are looked at: those that no longer have their stems stay in the queue's records for a while.
 MOST_SOURCES = 4
 _BLOCK_BYTES = 1 << 20
+# What goes on into the next manifest. It lies in its owner's folder, and its owner may have edited it.
+_MANIFEST_KEYS = frozenset({"source", "model", "gain", "residual_db"})
 
 _log = structlog.get_logger("demucs_server_worker.reuse")
 
@@ -142,6 +144,8 @@ class _Assembly:
         if content is None:
             raise InputUnreadable(name="manifest.json", detail="it was removed or changed")
         manifest: dict[str, Any] = json.loads(content)
+        if not manifest.keys() >= _MANIFEST_KEYS:
+            raise InputUnreadable(name="manifest.json", detail="somebody took parts of it out")
         return manifest
 
     async def _bring(self, stem: Stem, path: str) -> StemFile:

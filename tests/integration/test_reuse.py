@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,12 @@ def kinds(events: list[Event], task: Task) -> list[tuple[EventKind, str | None]]
 
 def inode(task: Task) -> int:
     return Path(task.stems[0].path).stat().st_ino
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_bytes())
+    change(content)
+    path.write_text(json.dumps(content))
 
 
 def test_the_same_again_is_completed_when_it_is_submitted(tmp_path: Path) -> None:
@@ -173,7 +179,9 @@ def test_another_revision_of_the_model_is_computed(tmp_path: Path) -> None:
     run(scene())
 
 
-@pytest.mark.parametrize("change", ["removed", "edited", "a link", "no manifest", "deleted"])
+@pytest.mark.parametrize(
+    "change", ["removed", "edited", "a link", "no manifest", "less manifest", "odd manifest", "deleted"]
+)
 def test_stems_that_are_not_there_any_more_are_computed_again(tmp_path: Path, change: str) -> None:
     async def scene() -> None:
         async with manager(tmp_path) as on:
@@ -189,6 +197,10 @@ def test_stems_that_are_not_there_any_more_are_computed_again(tmp_path: Path, ch
                     path.symlink_to(tmp_path / "elsewhere")
                 case "no manifest":
                     path.with_name("manifest.json").unlink()
+                case "less manifest":
+                    rewrite(path.with_name("manifest.json"), lambda manifest: manifest.pop("gain"))
+                case "odd manifest":
+                    rewrite(path.with_name("manifest.json"), lambda manifest: manifest.update(source=7))
                 case "deleted":
                     await on.delete(first.id)
             again = await done(on, upload(tmp_path))
