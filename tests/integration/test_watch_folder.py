@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -171,6 +172,22 @@ def test_a_name_that_is_not_utf8_is_told_and_holds_up_no_other(tmp_path: Path) -
             Path(os.fsdecode(os.fsencode(watched.folder) + b"/a-caf\xe9.mp3")).write_bytes(b"a song")
             watched.put("song.mp3")
             assert await watched.look() == ["song.mp3"]
+
+    run(play())
+
+
+def test_a_song_on_a_bad_spot_of_the_disk_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hash_of(path: Path) -> str:
+        if path.name == "bad.mp3":
+            raise OSError(errno.EIO, "Input/output error")
+        return "0" * 64
+
+    async def play() -> None:
+        monkeypatch.setattr(watcher_module, "sha256_of", hash_of)
+        async with scene(tmp_path) as watched:
+            watched.put("bad.mp3")
+            watched.put("good.mp3")
+            assert await watched.look() == ["bad.mp3", "good.mp3"]
 
     run(play())
 

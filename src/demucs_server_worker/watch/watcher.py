@@ -137,7 +137,7 @@ class Watcher:
         try:
             request = self._plan.request_for(song)
             seconds = await self._measure(Path(song.path), song.name)
-            sha256 = await asyncio.to_thread(sha256_of, Path(song.path))
+            sha256 = await asyncio.to_thread(_hash_of, Path(song.path))
             found_out = msgspec.structs.replace(request, duration_seconds=seconds, input_sha256=sha256)
             task, _ = await self._queue.submit(found_out)
         except DemucsWorkerError as error:
@@ -155,6 +155,14 @@ class Watcher:
             else:
                 _log.info("watching again")
         self._trouble = trouble
+
+
+def _hash_of(path: Path) -> str | None:
+    """The song's hash; None where it cannot be read to its end. A worker will say so, and the other songs go on."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return None
 
 
 def _shown(song: Sighting) -> str:
