@@ -46,7 +46,9 @@ def bind(settings: Settings) -> list[socket.socket]:
 
 
 def _bound(family: socket.AddressFamily, address: tuple[object, ...]) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends at once (TCP_NODELAY) only where a socket says that it is TCP. Otherwise an answer's body waits for
+    # the client's word that it has the head, which takes 40 ms.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
