@@ -97,9 +97,13 @@ def test_a_song_just_past_the_limit_is_refused_whatever_its_fields(server: InPro
         assert client.answer().problem["code"] == "input_too_large"
 
 
-def test_chunks_past_the_limit_are_refused_while_they_come(server: InProcess) -> None:
+@pytest.mark.parametrize("asks", [False, True], ids=["sends", "asks before it sends"])
+def test_chunks_past_the_limit_are_refused_while_they_come(server: InProcess, asks: bool) -> None:
     with connected(server.url) as client:
-        client.send(head(None) + chunk(part("file", b"", "song.wav").removesuffix(b"\r\n")))
+        client.send(head(None, **({"Expect": "100-continue"} if asks else {})))
+        if asks:
+            assert client.answer_line().startswith(b"HTTP/1.1 100 ")
+        client.send(chunk(part("file", b"", "song.wav").removesuffix(b"\r\n")))
         pumping = threading.Thread(target=_pump, args=(client, 100_000, LIMIT_BYTES * 4))
         pumping.start()
         refused(client.answer(), 413, "input_too_large")

@@ -16,7 +16,7 @@ class ClosingResponse(Response):
     """Another response, after which the connection is closed."""
 
     def __init__(self, inner: Response, *, linger: bool) -> None:
-        """Args: inner: what to answer; linger: whether the client is still busy sending."""
+        """Args: inner: what to answer; linger: whether the client is still busy sending, see `is_sending`."""
         super().__init__(inner.body, inner.status_code)
         self.raw_headers = [*inner.raw_headers, (b"connection", b"close")]
         self._linger = linger
@@ -25,10 +25,15 @@ class ClosingResponse(Response):
         """Answer, listen on for a moment, and close."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        # A client that asked before it sends has sent nothing; reading would tell it to begin.
-        if self._linger and not any(name == b"expect" for name, _ in scope["headers"]):
+        if self._linger:
             await drop_the_rest(receive)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def is_sending(scope: Scope, *, has_begun: bool) -> bool:
+    """Whether a client sends the body of its request. One that asks before it does so (`Expect`) is told to begin by
+    the first look at the body. Args: has_begun: whether that was taken."""
+    return has_begun or not any(name == b"expect" for name, _ in scope["headers"])
 
 
 async def drop_the_rest(receive: Receive) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demucs_server_worker.errors import DemucsWorkerError, Forbidden, InvalidRequest, Unauthorized
-from demucs_server_worker.server.closing import drop_the_rest
+from demucs_server_worker.server.closing import drop_the_rest, is_sending
 from demucs_server_worker.server.intake import Intake, announces_body, check_announced, is_upload
 from demucs_server_worker.server.paths import API_PREFIX, OPEN_PATHS, SESSION_COOKIE
 from demucs_server_worker.server.problems import UNFORESEEN, problem_of, problem_response
@@ -138,9 +138,8 @@ class _Answer:
         await response(self._scope, self._receive, self.send)
 
     async def _listen_on(self) -> None:
-        # Closing on a client that still sends resets the connection, and may take the answer along. One that asked
-        # before it sends has sent nothing: reading would tell it to begin.
-        if not any(name == b"expect" for name, _ in self._scope["headers"]):
+        # Closing on a client that still sends resets the connection, and may take the answer along.
+        if is_sending(self._scope, has_begun=self._body is not None and self._body.has_begun):
             await drop_the_rest(self._receive)
 
     @property

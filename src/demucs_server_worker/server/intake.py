@@ -56,6 +56,11 @@ class Intake:
         self._bytes = 0
         self.is_complete = False
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of the body was asked for."""
+        return self._deadline is not None
+
     async def receive(self) -> Message:
         """The next message.
 

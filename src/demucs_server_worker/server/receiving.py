@@ -39,12 +39,14 @@ class Body:
     """The body of one request.
 
     Attributes:
+        has_begun: whether anything of it was asked for.
         was_read: whether its end has come; if not, the connection is of no use for another request.
         declared_bytes: what the client says it is, or None.
     """
 
     def __init__(self, request: Request, pace: Pace) -> None:
         """Args: request: nothing of its body has been read; pace: that the client must keep."""
+        self.has_begun = False
         self.was_read = False
         self.declared_bytes = _declared(request)
         self._request = request
@@ -72,6 +74,7 @@ class Body:
 
     async def _next(self) -> bytes:
         began = time.monotonic()
+        self.has_begun = True
         try:
             async with asyncio.timeout(self._pace.patience_seconds):
                 message = await self._request.receive()

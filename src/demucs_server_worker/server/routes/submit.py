@@ -26,7 +26,7 @@ from demucs_server_worker.errors import (
     UnsupportedFormat,
 )
 from demucs_server_worker.server.bodies import body_of, location_of
-from demucs_server_worker.server.closing import ClosingResponse
+from demucs_server_worker.server.closing import ClosingResponse, is_sending
 from demucs_server_worker.server.intake import is_form
 from demucs_server_worker.server.openapi import refusals
 from demucs_server_worker.server.pace import Pace
@@ -119,7 +119,8 @@ async def submit(request: Request, services: Given) -> Response:
     except DemucsWorkerError as error:
         if body.was_read or not is_form(request.headers):
             raise
-        return ClosingResponse(problem_response(problem_of(error)), linger=not isinstance(error, TooSlow))
+        still_sends = is_sending(request.scope, has_begun=body.has_begun) and not isinstance(error, TooSlow)
+        return ClosingResponse(problem_response(problem_of(error)), linger=still_sends)
     return _answer(services, task, is_new)
 
 
