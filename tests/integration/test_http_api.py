@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -164,6 +165,7 @@ def test_a_path_outside_the_allowed_folders_is_forbidden(server: InProcess, path
     fields = server.submission(inputPath=path.format(root=server.folder))
     told = problem(server.client.post(f"{API}/tasks", json=fields), 403, "forbidden")
     assert "passwd" not in told["detail"], "nobody is told whether it is there"
+    assert "inputPath is not below" in told["detail"], "as the client called it"
 
 
 def test_a_path_through_a_link_that_leads_in_a_circle_is_forbidden(server: InProcess) -> None:
@@ -247,6 +249,21 @@ def test_it_is_not_ready_while_it_stops_and_tells_how_things_stand(tmp_path: Pat
         # The manager has ended, and the server has not yet.
         for method, path in (("GET", "/tasks"), ("GET", f"/tasks/{task_id}"), ("POST", f"/tasks/{task_id}/cancel")):
             problem(server.client.request(method, f"{API}{path}"), 503, "shutting_down")
+
+
+def test_the_body_of_an_answer_does_not_wait_until_its_head_is_acknowledged(
+    server: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = []
+
+    def connected(self: protocol.PatientProtocol, transport: asyncio.Transport) -> None:
+        at_once.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        made(self, transport)
+
+    made = protocol.PatientProtocol.connection_made
+    monkeypatch.setattr(protocol.PatientProtocol, "connection_made", connected)
+    assert httpx.get(f"{server.url}{API}/health/live").status_code == 200
+    assert [bool(value) for value in at_once] == [True]
 
 
 def test_every_answer_is_guarded(server: InProcess) -> None:

@@ -124,6 +124,8 @@ def _first_fault(faults: Any) -> DemucsWorkerError:
         return InvalidOption(f"The {first['loc'][0]} is not valid: {reason}.")
     if first["type"] == "missing":
         return InvalidOption(f"{where[0]} is missing.")
+    if first["type"] == "extra_forbidden":
+        return InvalidOption(option=where[0], value=_shown(first.get("input")), allowed="there is no such field")
     return InvalidOption(option=where[0], value=_shown(first.get("input")), allowed=reason.rstrip("."))
 
 

@@ -69,8 +69,8 @@ async def submit_path(services: Services, request: Request, content: bytes) -> t
     form = Submission.model_validate_json(content)
     request.state.named_paths = (form.input_path, form.output_dir)
     given = _given(services, request, form)
-    for name in ("input_path", "output_dir"):
-        given[name] = below_a_root(name, given[name], services.settings)
+    for name, told in (("input_path", "inputPath"), ("output_dir", "outputDir")):
+        given[name] = below_a_root(told, given[name], services.settings)
     wanted = _with_webhook(services, form, TaskRequest.parse(given))
     seconds = await length_of(services, given["input_path"], wanted.input_name)
     sha256 = await _hash_of(given["input_path"], wanted.input_name)
