@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 
 from demucs_server_worker.errors import RequestError
 from demucs_server_worker.task import Task, TaskRequest
@@ -36,7 +37,8 @@ class Submissions:
         answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
         if self._storing is None:
-            self._storing = asyncio.create_task(self._store_all(), name="submissions")
+            # In no request's context: what is logged there is about the tasks of several.
+            self._storing = asyncio.create_task(self._store_all(), name="submissions", context=Context())
         stored = await answer
         if isinstance(stored, RequestError):
             raise stored

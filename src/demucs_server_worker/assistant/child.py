@@ -26,7 +26,7 @@ from demucs_server_worker.assistant.messages import (
 )
 from demucs_server_worker.errors import DemucsWorkerError
 from demucs_server_worker.worker.failures import error_info
-from demucs_server_worker.worker.lifeline import die_with_parent
+from demucs_server_worker.worker.lifeline import die_with_parent, give_way
 
 # Chore: (module of this room, function in it).
 CHORES: dict[type[Chore], tuple[str, str]] = {
@@ -39,6 +39,9 @@ CHORES: dict[type[Chore], tuple[str, str]] = {
 # for gigabytes is told that there are none, and ends this chore or this child, not the machine.
 MEMORY_BYTES = 2 * 1024**3
 
+# Before the workers, for somebody waits for its answers; after the server, who answers everybody.
+NICENESS = 2
+
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
@@ -48,6 +51,7 @@ def main() -> NoReturn:
     # A service manager may send SIGTERM to all processes at once, while the server still answers.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with_parent()
+    give_way(NICENESS)
     _limit_resources()
     pipe = Pipe()
     importlib.import_module(_module(Probe))  # the most common one: warm before anybody waits for it

@@ -16,7 +16,7 @@ def check_model(name: str, settings: Settings) -> None:
         UnknownModel: it is not among those that the administrator allowed, or that there are.
     """
     if name != settings.model and name not in allowed_models(settings):
-        raise UnknownModel(model=name, hint="; GET models those that this server lets its clients ask for")
+        raise UnknownModel(model=name, hint="; the list of models has those that may be asked for here")
 
 
 def allowed_models(settings: Settings) -> tuple[str, ...]:
