@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 TEST_JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 3) + 1)')
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo separate models doctor bench bench-throughput bench-one-stem bench-clips bench-memory bench-pool bench-first-work bench-floor bench-queue bench-workers bench-timeline bench-pictures worker worker-dev worker-start worker-test screenshots test test-fast test-slow lint format clean
+.PHONY: help install demo separate models doctor bench bench-throughput bench-one-stem bench-clips bench-memory bench-pool bench-first-work bench-floor bench-queue bench-workers bench-timeline bench-http-load bench-pictures worker worker-dev worker-start worker-test screenshots test test-fast test-slow lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-workers: $(READY)  ## throughput by the number of workers
 
 bench-timeline: $(READY)  ## a worker through three songs
 	@$(BIN)/python -m bench.timeline $(ARGS)
+
+bench-http-load: $(READY)  ## 500 uploads by 50 clients while all workers compute
+	@$(BIN)/python -m bench.http_load $(ARGS)
 
 bench-pictures: $(READY)  ## docs/images, drawn from what was measured last
 	@$(BIN)/python -m bench.pictures
