@@ -1,6 +1,6 @@
 """Target 2. One stem of the fine-tuned bag: `separate --stems vocals` against `demucs --two-stems vocals`.
 
-    python -m bench.one_stem [--songs 1] [--seconds 120] [--files SONG…] [--repo FOLDER_WITH_htdemucs_ft]
+    python -m bench.one_stem [--songs 2] [--seconds 60] [--files SONG…] [--repo FOLDER_WITH_htdemucs_ft]
 
 Demucs runs the four networks of `htdemucs_ft` and keeps what was asked for; each stem comes from one of them alone.
 """
@@ -20,7 +20,7 @@ STEM = "vocals"
 def main() -> None:
     """Read the flags, measure, report."""
     parser = flags.parser(__doc__)
-    songs.add_flags(parser, songs=1, seconds=8.0 if report.quick() else 120.0)
+    songs.add_flags(parser, songs=1 if report.quick() else 2, seconds=8.0 if report.quick() else 60.0)
     arguments = parser.parse_args()
     repo = flags.repository(arguments, MODEL)
     with tempfile.TemporaryDirectory() as name:
@@ -30,8 +30,8 @@ def main() -> None:
         commands.warm_up(folder, model=MODEL, repo=repo, more=("--stems", STEM))
         own = commands.ours(files, ours, model=MODEL, repo=repo, more=("--stems", STEM))
         other = commands.demucs(files, theirs, model=MODEL, repo=repo, more=("--two-stems", STEM))
+        seconds = sum(map(songs.seconds_of, files))
         agreement = commands.worst_agreement(files, ours, theirs, [STEM])
-    seconds = sum(map(songs.seconds_of, files if arguments.files else [])) or arguments.seconds * len(files)
     rows = [
         Row(what=f"{STEM} of {seconds:.0f} s of audio, {MODEL}: wall time, s", ours=own.seconds, theirs=other.seconds,
             ratio=other.seconds / own.seconds, target=10.0, of="ratio", at="least"),

@@ -34,6 +34,19 @@ LISTS = (
     "other_network_new",
 )
 
+# demucs-onnx reads whole pickled networks, not the packages that Demucs' training writes.
+EXPORT = """
+import sys, tempfile
+from pathlib import Path
+import torch
+from demucs.states import load_model
+from demucs_onnx.export import export_to_onnx
+with tempfile.TemporaryDirectory() as folder:
+    whole = Path(folder) / "whole.th"
+    torch.save(load_model(Path(sys.argv[1])), whole)
+    export_to_onnx(whole, Path(sys.argv[2]))
+"""
+
 # demucs-onnx asks the hub for the model; this gives it the one that was exported.
 SEPARATE = """
 import sys
@@ -100,9 +113,7 @@ def _demucs_onnx(python: Path, files: list[Path], folder: Path, repo: Path | Non
     exported = MODELS / "htdemucs.onnx"
     if not exported.exists():
         (weights,) = repo.glob("955717e8*.th")
-        export = "import sys; from pathlib import Path; from demucs_onnx.export import export_to_onnx; " \
-            "export_to_onnx(Path(sys.argv[1]), Path(sys.argv[2]))"  # fmt: skip
-        subprocess.run([str(python), "-c", export, str(weights), str(exported)], check=True)
+        subprocess.run([str(python), "-c", EXPORT, str(weights), str(exported)], check=True)
     return commands.run([str(python), "-c", SEPARATE, str(exported), str(folder), *map(str, files)]).seconds
 
 

@@ -1,4 +1,4 @@
-"""The pictures of docs/images, drawn from what the measurements wrote last: `python -m bench.pictures`."""
+"""The pictures of docs/images, drawn from what was measured last, but for quick runs: `python -m bench.pictures`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main() -> None:
     draw = {"workers": _workers, "memory": _memory, "timeline": _timeline}
     for name, picture in draw.items():
         result = report.read(name)
-        if result is not None:
+        if result is not None and not result["facts"]["quick"]:
             picture(result)
             pyplot.tight_layout()
             pyplot.savefig(IMAGES / f"{name}.png")

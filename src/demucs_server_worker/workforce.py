@@ -28,6 +28,8 @@ KEPT_MEMORY = {
 
 # Between asking a worker to give a task up and killing it. Cancelling takes effect within a segment.
 CANCEL_GRACE_SECONDS = 10.0
+# Workers compute for minutes, the server answers in milliseconds: it goes first. With nobody else about, it is free.
+NICENESS = 5
 
 
 def local_pool(settings: Settings, gpus: Gpus, on_event: Callable[[WorkerEvent], None]) -> LocalPool:
@@ -51,6 +53,7 @@ def local_pool(settings: Settings, gpus: Gpus, on_event: Callable[[WorkerEvent],
         threads=threads_per_worker(cores, size),
         backend=settings.backend,
         cache_dir=settings.cache_dir,
+        nice=NICENESS,
         environment={} if _may_use_openvino(settings) else KEPT_MEMORY,
     )
     return LocalPool(config, on_event)

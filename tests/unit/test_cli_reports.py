@@ -149,7 +149,8 @@ def test_a_completed_song_is_an_object_with_the_tasks_fields() -> None:
     assert (told["createdAt"], told["startedAt"]) == ("2023-11-14T22:13:20.000Z", "2023-11-14T22:13:21.500Z")
     assert told["options"]["twoStems"] is None and told["options"]["mp3Preset"] == 2
     assert told["stems"][1] == {
-        "name": "vocals", "path": "/out/a/vocals.wav", "url": None, "format": "wav", "sampleRate": 44_100, "channels": 2,
+        "name": "vocals", "path": "/out/a/vocals.wav", "url": None, "format": "wav", "sampleRate": 44_100,
+        "channels": 2,
         "durationSeconds": 192.0, "bytes": 10, "sha256": "ab", "peak": 0.5,
     }  # fmt: skip
 

@@ -37,3 +37,8 @@ def test_workers_that_can_only_use_torch_keep_their_memory(
 def test_what_workers_preload_is_known() -> None:
     assert health_config(load_settings(model="htdemucs_6s")).preloaded == "htdemucs_6s"
     assert health_config(load_settings(preload=False)).preloaded is None
+
+
+def test_workers_let_the_server_go_first() -> None:
+    pool = local_pool(load_settings(), Gpus(), lambda event: None)
+    assert pool._place_config(0).launch.nice > 0

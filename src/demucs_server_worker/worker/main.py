@@ -28,7 +28,7 @@ from demucs_server_worker.separation.job import SeparationJob, SeparationProgres
 from demucs_server_worker.task import Cancelled, Completed, Failed, Outcome, Stage, Stem
 from demucs_server_worker.worker.channel import STDOUT, Channel
 from demucs_server_worker.worker.failures import describe, error_info
-from demucs_server_worker.worker.lifeline import die_with_parent, end_with_children, give_way
+from demucs_server_worker.worker.lifeline import die_with_parent, end_with_children
 from demucs_server_worker.worker.messages import (
     Boot,
     BootFailed,
@@ -47,8 +47,6 @@ from demucs_server_worker.worker.messages import (
 # The pool and everyone behind it are told of progress at most this often, but for the changes that matter.
 PROGRESS_SECONDS = 0.1
 FETCHING_SECONDS = 0.5
-# Behind the server, and whatever else of the user's wants to answer at once.
-NICENESS = 5
 
 
 class SeparationEngine(Protocol):
@@ -83,7 +81,6 @@ def main(arguments: list[str], make_engine: MakeEngine | None = None) -> NoRetur
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the parent, which then tells us.
     die_with_parent()
-    give_way(NICENESS)
     _print_for_a_log()
     channel = Channel(int(arguments[0]) if arguments else STDOUT)
     Worker(channel, make_engine or real_engine).live()
