@@ -89,7 +89,7 @@ def children(count: int, task: Mapping[str, Any], on_converting: OnConverting) -
         CannotBeMeasured: one of them is not.
     """
     with ExitStack() as stack:
-        started = [_until_the_end(stack, Child(task)) for _ in range(count)]
+        started = [_until_the_end(stack, task) for _ in range(count)]
         for child in started:
             child.hear(on_converting)
         yield started
@@ -102,9 +102,16 @@ def ask(task: Mapping[str, Any]) -> dict[str, Any]:
         CannotBeMeasured: it says why it cannot.
     """
     with ExitStack() as stack:
-        return _until_the_end(stack, Child(task)).hear()
+        return _until_the_end(stack, task).hear()
 
 
-def _until_the_end(stack: ExitStack, child: Child) -> Child:
-    stack.callback(child.end)
+def _until_the_end(stack: ExitStack, task: Mapping[str, Any]) -> Child:
+    """Start one that the stack ends."""
+    # Ctrl-C waits until it is known: in between, its process would be there and nobody would end it.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        child = Child(task)
+        stack.callback(child.end)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
     return child
