@@ -11,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client.core import CollectorRegistry
 
+from demucs_server_worker.answers import ANSWERER
 from demucs_server_worker.errors import ErrorInfo
 from demucs_server_worker.events import Event, EventKind
 from demucs_server_worker.options import SeparationOptions
@@ -122,6 +123,26 @@ def test_what_was_answered_at_once_is_no_separated_audio() -> None:
     hear(metrics, EventKind.COMPLETED, 101.0, done)
     assert value(metrics, "tasks_cached_total") == 1.0
     assert value(metrics, "audio_seconds_total", model="htdemucs") is None
+
+
+@pytest.mark.parametrize("worker_id", [ANSWERER, "worker-1"], ids=["beside the workers", "as a worker got it"])
+def test_what_was_answered_at_once_is_no_run_time(worker_id: str) -> None:
+    metrics = Metrics()
+    hear(metrics, EventKind.QUEUED, 100.0, task())
+    hear(metrics, EventKind.STARTED, 100.0, task(worker_id=worker_id))
+    hear(metrics, EventKind.COMPLETED, 100.1, task(state=TaskState.COMPLETED, duration_seconds=20.0, cached=True))
+    assert value(metrics, "task_run_seconds_count", outcome="completed") is None
+    assert value(metrics, "real_time_factor_count", model="htdemucs") is None
+    assert value(metrics, "tasks_running", priority="normal") == 0
+    assert value(metrics, "tasks_finished_total", state="completed", priority="normal") == 1
+
+
+def test_an_answer_at_once_that_is_cancelled_is_no_run_time_either_but_a_workers_attempt_is() -> None:
+    metrics = Metrics()
+    for number, (worker_id, count) in enumerate([(ANSWERER, None), ("worker-1", 1.0)]):
+        hear(metrics, EventKind.STARTED, 100.0, task(str(number), worker_id=worker_id))
+        hear(metrics, EventKind.CANCELLED, 101.0, task(str(number), state=TaskState.CANCELLED))
+        assert value(metrics, "task_run_seconds_count", outcome="cancelled") == count
 
 
 def test_models_that_clients_make_up_are_counted_together() -> None:

@@ -6,8 +6,11 @@ client can make up without end.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from demucs_server_worker.answers import ANSWERER
 from demucs_server_worker.events import FINAL_KINDS, Event, EventKind
 from demucs_server_worker.task import Priority, Task
 
@@ -24,6 +27,14 @@ MOST_MODELS = 20
 OTHER = "other"
 
 
+class _Run(NamedTuple):
+    """A task that runs: since when (epoch seconds), and whether a worker has it, or it is answered at once."""
+
+    priority: Priority
+    since: float
+    by_worker: bool
+
+
 class Metrics:
     """All counters of one server, in a registry of its own."""
 
@@ -34,7 +45,7 @@ class Metrics:
         ProcessCollector(namespace=PREFIX, registry=self.registry)
         self._models: set[str] = set()
         self._queued_at: dict[str, float] = {}
-        self._running: dict[str, tuple[Priority, float]] = {}
+        self._running: dict[str, _Run] = {}
         for priority in Priority:
             self._running_by_priority.labels(priority.value)
 
@@ -55,7 +66,7 @@ class Metrics:
         self.retries = counter("retries", "Attempts that ended in another attempt", "code")
         self.failures = counter("failures", "Tasks that failed for good", "code")
         self.wait = histogram("queue_wait_seconds", "From when a task could start to its start", _LONG, "priority")
-        self.run = histogram("task_run_seconds", "One attempt, from its start to its end", _LONG, "outcome")
+        self.run = histogram("task_run_seconds", "One attempt of a worker, from its start to its end", _LONG, "outcome")
         self.audio = counter("audio_seconds", "Seconds of audio that were separated", "model")
         self.factor = histogram("real_time_factor", "Seconds of an attempt a second of its audio", _FACTORS, "model")
 
@@ -119,26 +130,27 @@ class Metrics:
         self.streams.labels(reason).inc()
 
     def _started(self, task: Task, now: float) -> None:
-        self._running[task.id] = (task.request.priority, now)
+        self._running[task.id] = _Run(task.request.priority, now, by_worker=task.worker_id != ANSWERER)
         self._running_by_priority.labels(task.request.priority.value).inc()
         # Of one that waited before this server started, only the first wait is known.
         since = self._queued_at.pop(task.id, task.created_at if task.claim == 1 else None)
         if since is not None:
             self.wait.labels(task.request.priority.value).observe(max(now - since, 0.0))
 
-    def _no_longer_running(self, task: Task) -> float | None:
-        """Since when the task ran; None when it did not."""
-        priority, since = self._running.pop(task.id, (None, None))
-        if priority is not None:
-            self._running_by_priority.labels(priority.value).dec()
-        return since
+    def _no_longer_running(self, task: Task) -> _Run | None:
+        """How the task ran; None when it did not."""
+        run = self._running.pop(task.id, None)
+        if run is not None:
+            self._running_by_priority.labels(run.priority.value).dec()
+        return run
 
     def _ended(self, task: Task, event: Event) -> float | None:
-        """An attempt is over. Returns how many seconds it took; None when none was running."""
-        since = self._no_longer_running(task)
-        if since is None:
+        """An attempt is over. Returns how many seconds a worker took; None when none computed it."""
+        run = self._no_longer_running(task)
+        # The moment that an answer with earlier stems takes says nothing about how long a song takes.
+        if run is None or not run.by_worker or (event.kind is EventKind.COMPLETED and task.cached):
             return None
-        seconds = max(event.at - since, 0.0)
+        seconds = max(event.at - run.since, 0.0)
         self.run.labels(event.kind.value).observe(seconds)
         return seconds
 
