@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from demucs_server_worker.assistant.assistant import Assistant
 from demucs_server_worker.assistant.helper import HELPER_COMMAND, HelperLost
@@ -170,6 +172,21 @@ def test_a_file_over_which_the_decoder_never_ends_is_unreadable(
             with pytest.raises(InputUnreadable, match=r"after 0\.3 seconds"):
                 await helper.probe(tmp_path, script)
             assert children() == []
+
+    run(scene())
+
+
+def test_what_a_child_says_is_not_about_the_request_that_it_was_started_for(tmp_path: Path) -> None:
+    structlog.reset_defaults()  # the level of an earlier test may hide it
+
+    async def scene() -> None:
+        with capture_logs([structlog.contextvars.merge_contextvars]) as logs:
+            async with assistant(scripted("dead")) as helper:
+                with structlog.contextvars.bound_contextvars(request="r1"):
+                    await helper.probe(tmp_path, "fine")
+        said = [line for line in logs if line["event"] == "no module named av"]
+        assert said
+        assert not any("request" in line for line in said)
 
     run(scene())
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from contextvars import Context
 
 import msgspec
 import psutil
@@ -39,7 +40,8 @@ class Helper:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._last_lines: list[str] = []
-        self._listening = asyncio.create_task(self._listen(), name=f"assistant {process.pid}")
+        # It outlives the request that it was started for, and listens for others.
+        self._listening = asyncio.create_task(self._listen(), name=f"assistant {process.pid}", context=Context())
 
     @classmethod
     async def start(cls, command: tuple[str, ...] = HELPER_COMMAND) -> Helper:

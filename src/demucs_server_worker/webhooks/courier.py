@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context
 from typing import Protocol, TypeVar
 
 import structlog
@@ -102,7 +103,8 @@ class Courier:
         lane = self._lanes.get(origin)
         if lane is None:
             lane = self._lanes[origin] = _Lane(origin)
-            lane.running = asyncio.create_task(self._work(lane), name=f"webhook {origin}")
+            # In no request's context: what is logged there is not about the request that happened to wake it.
+            lane.running = asyncio.create_task(self._work(lane), name=f"webhook {origin}", context=Context())
         lane.pending += more
         lane.news.set()
 
