@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from demucs_server_worker.manager import WorkerManager
@@ -22,7 +23,7 @@ from demucs_server_worker.webhooks import schedule, signature
 from demucs_server_worker.webhooks.courier import Courier
 from demucs_server_worker.webhooks.rules import TELLABLE, Rules
 from demucs_server_worker.webhooks.sender import Sender
-from tests.managers import manager, run
+from tests.managers import add, manager, run
 from tests.receivers import Receiver, Told
 
 SECRET = "a secret that nobody guesses"  # noqa: S105
@@ -163,6 +164,25 @@ def test_a_receiver_that_is_gone_is_told_no_more(tmp_path: Path) -> None:
         run(play(receiver))
 
 
+def test_what_is_logged_of_a_delivery_is_not_about_the_request_that_woke_it(tmp_path: Path) -> None:
+    async def play(receiver: Receiver) -> None:
+        async with scene(tmp_path, receiver.netloc) as s:
+            running = await add(s.manager, tmp_path, "wait")
+            queued = await s.submit("succeed", receiver.url)
+            with capture_logs([structlog.contextvars.merge_contextvars]) as logs:
+                with structlog.contextvars.bound_contextvars(request="r1"):
+                    await s.manager.cancel(queued.id)
+                await came(receiver, 1)
+                await s.until_none_is_pending()
+            (line,) = [line for line in logs if line["event"] == "webhook given up"]
+            assert line["task"] == queued.id and "request" not in line
+            assert [line["request"] for line in logs if line["event"] == "cancelled"] == ["r1"]
+            await s.manager.cancel(running.id)
+
+    with Receiver(lambda told: 410) as receiver:
+        run(play(receiver))
+
+
 def test_after_a_day_of_failures_it_is_given_up_with_a_log_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,21 +206,28 @@ def test_a_receiver_that_answers_too_late_is_told_again(tmp_path: Path) -> None:
     late = threading.Event()
 
     def answer(told: Told) -> int:
-        if len(receiver.told) == 1:
-            late.wait(60)
+        if told is receiver.told[0]:
+            late.wait()
         return 200
 
     async def play() -> None:
-        async with scene(tmp_path, receiver.netloc, timeout_seconds=0.2) as s:
-            await s.submit("succeed", receiver.url)
-            told = await came(receiver, 2)
-            await s.until_none_is_pending()
-            assert s.results == ["failed", "delivered"]
-            assert told[0].body == told[1].body
+        # A busy machine may be late with the answers that follow, too.
+        async with scene(tmp_path, receiver.netloc, timeout_seconds=0.5) as s:
+            with capture_logs() as logs:
+                await s.submit("succeed", receiver.url)
+                await came(receiver, 2)
+                await s.until_none_is_pending()
+            assert s.results[0] == "failed" and s.results[-1] == "delivered" and set(s.results[1:-1]) <= {"failed"}
+            reasons = [line["reason"] for line in logs if line["event"] == "webhook not delivered yet"]
+            assert reasons[0] == "it did not answer within 0.5 seconds"
+        assert len({told.body for told in receiver.told}) == 1
+        assert {told.headers["demucs-worker-delivery"] for told in receiver.told} == {receiver.told[0].json["id"]}
 
     with Receiver(answer) as receiver:
-        run(play())
-        late.set()
+        try:
+            run(play())
+        finally:
+            late.set()
 
 
 def test_receivers_that_hang_or_are_dead_hold_up_no_other(tmp_path: Path) -> None:
