@@ -6,9 +6,11 @@ import hashlib
 import io
 import json
 import os
+import socket
 import struct
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,13 @@ import pytest
 import soundfile
 
 from tests.audio_files import tones, write_pcm
-from tests.http_server import API, InProcess, serving
+from tests.http_server import API, DEADLINE_SECONDS, InProcess, serving
 from tests.separations import read
 from tests.servers import until
 
 RATE = 44_100
-# Stems of 10 MB, more than sockets buffer: a download that is not read is not over.
-LONG_SECONDS = 120  # 21 MB a stem: the buffers of the sockets between take up to ten
+# Stems of 8 MB: the server's socket buffers at most half of one for a client of `slow_to_take`.
+LONG_SECONDS = 45
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,14 @@ def upload(server: InProcess, seed: int = 0, seconds: int = 1, **fields: Any) ->
 def task(server: InProcess) -> dict[str, Any]:
     """A completed task whose files are its caller's."""
     return server.until_state(server.submit("copy vocals other", projectName="Ünder")["id"], "completed")
+
+
+@contextmanager
+def slow_to_take(server: InProcess) -> Iterator[httpx.Client]:
+    """A client whose downloads are not over before it reads them: left alone, its socket would take 32 MB."""
+    transport = httpx.HTTPTransport(socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)])
+    with httpx.Client(base_url=server.url, transport=transport, timeout=DEADLINE_SECONDS) as client:
+        yield client
 
 
 def stem_url(task: dict[str, Any], stem: str = "vocals") -> str:
@@ -247,8 +257,9 @@ def test_a_download_that_the_client_breaks_off_lets_go_of_its_files(server: InPr
     task = upload(server, seed=8, seconds=LONG_SECONDS)
     results = str(server.folder / "data" / "results")
     for path in ("stems/vocals", "stems.zip"):
-        with server.client.stream("GET", f"{API}/tasks/{task['id']}/{path}") as answer:
-            next(answer.iter_raw(1))
+        with slow_to_take(server) as client, client.stream("GET", f"{API}/tasks/{task['id']}/{path}") as answer:
+            pieces = answer.iter_raw(1)  # kept: a generator that is let go of closes the connection
+            next(pieces)
             assert open_below(results)
         until(lambda: not open_below(results), "the files are closed")
 
@@ -329,9 +340,10 @@ def test_a_running_task_is_not_deleted(server: InProcess) -> None:
 def test_a_download_under_way_comes_to_its_end_when_its_task_is_deleted(server: InProcess) -> None:
     task = upload(server, seed=10, seconds=LONG_SECONDS)
     whole = server.client.get(f"{API}/tasks/{task['id']}/stems.zip").headers["content-length"]
-    with server.client.stream("GET", f"{API}/tasks/{task['id']}/stems.zip") as answer:
+    with slow_to_take(server) as client, client.stream("GET", f"{API}/tasks/{task['id']}/stems.zip") as answer:
         pieces = answer.iter_raw(1024)
         received = len(next(pieces))
+        assert open_below(str(server.folder / "data" / "results"))
         assert httpx.delete(f"{server.url}{API}/tasks/{task['id']}").status_code == 204
         received += sum(len(piece) for piece in pieces)
     assert received == int(whole)
