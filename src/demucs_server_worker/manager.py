@@ -369,6 +369,8 @@ class WorkerManager:
         task = await self._on_database_thread(self._queue.cancel, task_id, self._clock())
         running = self._running.get(task_id)
         if running is not None:
+            # One that was begun in this very turn of the loop has to come to its worker first.
+            await asyncio.sleep(0)
             self._answers.cancel(task_id)
             await self._pool.cancel(task_id)
             await asyncio.wait({running})

@@ -23,7 +23,7 @@ from demucs_server_worker.errors import (
     TaskNotFound,
 )
 from demucs_server_worker.events import EventKind
-from demucs_server_worker.task import TaskState
+from demucs_server_worker.task import Task, TaskState
 from tests.managers import DEADLINE_SECONDS, add, heard, left_behind, manager, run, until
 from tests.pool_conformance import eventually
 
@@ -156,6 +156,38 @@ def test_cancelling_a_running_task_frees_its_worker_and_publishes_nothing(tmp_pa
 
     run(scene())
     assert left_behind(tmp_path) == []
+
+
+def test_a_task_that_is_cancelled_in_the_moment_in_which_it_begins_frees_its_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        async with manager(tmp_path) as m:
+            assert m._dispatcher is not None
+            begin, on_thread = m._dispatcher._begin, m._on_database_thread
+            cancelling: list[asyncio.Task[Task]] = []
+
+            def begin_beside_a_cancel(task: Task, worker_id: str) -> None:
+                # The database has carried out the claim and the cancel before the loop hears of either.
+                cancelled = m._database_thread.submit(m._queue.cancel, task.id, m._clock()).result()
+
+                async def at_once(*_: object) -> Task:
+                    monkeypatch.setattr(m, "_on_database_thread", on_thread)
+                    return cancelled
+
+                monkeypatch.setattr(m, "_on_database_thread", at_once)
+                monkeypatch.setattr(m._dispatcher, "_begin", begin)
+                cancelling.append(asyncio.create_task(m.cancel(task.id)))
+                begin(task, worker_id)
+
+            monkeypatch.setattr(m._dispatcher, "_begin", begin_beside_a_cancel)
+            task = await add(m, tmp_path, "wait")
+            with pytest.raises(TaskCancelled):
+                await m.wait(task.id)
+            assert (await cancelling[0]).state is TaskState.CANCELLED
+            await m.wait((await add(m, tmp_path, "succeed")).id)
+
+    run(scene())
 
 
 def test_cancel_and_completion_have_one_winner(tmp_path: Path) -> None:
