@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from demucs_server_worker.server import intake, protocol
+from demucs_server_worker.server import allowances, intake, protocol, submitting
 from demucs_server_worker.server.gate import MOST_HEADER_BYTES, MOST_HEADERS, SECURITY_HEADERS
 from tests.http_server import API, InProcess, serving
 from tests.servers import until
@@ -148,6 +149,52 @@ def test_a_field_that_does_not_fit_is_named(server: InProcess, field: str, value
 def test_options_that_do_not_fit_together_are_refused(server: InProcess) -> None:
     fields = server.submission(stems=["drums"], twoStems="vocals")
     problem(server.client.post(f"{API}/tasks", json=fields), 422, "invalid_option")
+
+
+@pytest.mark.parametrize(
+    ("wish", "option"),
+    [({"stems": ["vocals", "kazoo"]}, "stems"), ({"twoStems": "kazoo"}, "two_stems"), ({"stems": "kazoo"}, "stems")],
+    ids=["stems", "twoStems", "form"],
+)
+def test_a_stem_that_the_model_does_not_have_is_refused_with_those_it_has(
+    server: InProcess, wish: dict[str, Any], option: str
+) -> None:
+    if isinstance(wish.get("stems"), str):
+        song = (server.folder / "song.wav").read_bytes()
+        answer = server.client.post(f"{API}/tasks", data={"model": "htdemucs_6s", **wish}, files={"file": song})
+    else:
+        answer = server.client.post(f"{API}/tasks", json=server.submission(model="htdemucs_6s", **wish))
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option")
+    has = "this model has drums, bass, other, vocals, guitar, piano"
+    assert answer.json()["detail"] == f"{option}=kazoo is not valid: {has}."
+    server.submit(model="htdemucs_6s", stems=["guitar"])
+
+
+def test_stems_of_a_model_that_cannot_be_known_before_it_is_loaded_are_left_to_the_worker(tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    (repo / "mine-0123.th").write_bytes(b"a pickle, which nobody opens for a list")
+    with serving(tmp_path, model="mine", model_repo=repo) as server:
+        server.submit(stems=["kazoo"])
+        answer = server.client.post(f"{API}/tasks", json=server.submission(model="demo", stems=["kazoo"]))
+        assert answer.status_code == 422, "what is known is still told"
+
+
+def test_looking_at_models_and_paths_holds_up_nobody(server: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def this_thread() -> int:
+        return threading.get_ident()
+
+    threads = []
+    real_check, real_below = allowances.check_model, allowances.below_a_root
+    monkeypatch.setattr(
+        submitting, "check_model", lambda *args: (threads.append(threading.get_ident()), real_check(*args))[1]
+    )
+    monkeypatch.setattr(
+        submitting, "below_a_root", lambda *args: (threads.append(threading.get_ident()), real_below(*args))[1]
+    )
+    server.submit()
+    assert len(threads) == 3, "a model and two paths"
+    assert server.call(this_thread()) not in threads
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"text"', b"\xff", b'{"a": NaN}', b"[" * 5_000])

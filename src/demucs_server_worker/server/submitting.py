@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import Request
 
 from demucs_server_worker.errors import InputNotFound, InvalidOption, QueueFull, ShuttingDown
-from demucs_server_worker.server.allowances import below_a_root, check_model
+from demucs_server_worker.server.allowances import Stems, below_a_root, check_model, check_stems
 from demucs_server_worker.server.form_fields import task_form
 from demucs_server_worker.server.receiving import Body, Received, receive_song
 from demucs_server_worker.server.services import Services
@@ -68,10 +68,10 @@ async def submit_path(services: Services, request: Request, content: bytes) -> t
     """
     form = Submission.model_validate_json(content)
     request.state.named_paths = (form.input_path, form.output_dir)
-    given = _given(services, request, form)
+    given, stems = await _given(services, request, form)
     for name, told in (("input_path", "inputPath"), ("output_dir", "outputDir")):
-        given[name] = below_a_root(told, given[name], services.settings)
-    wanted = _with_webhook(services, form, TaskRequest.parse(given))
+        given[name] = await asyncio.to_thread(below_a_root, told, given[name], services.settings)
+    wanted = _with_webhook(services, form, _parsed(given, stems))
     seconds = await length_of(services, given["input_path"], wanted.input_name)
     sha256 = await _hash_of(given["input_path"], wanted.input_name)
     return await services.manager.submit(msgspec.structs.replace(wanted, duration_seconds=seconds, input_sha256=sha256))
@@ -88,7 +88,7 @@ async def _hash_of(song: Path, name: str) -> str:
 async def _queue_upload(services: Services, request: Request, received: Received) -> tuple[Task, bool]:
     folders = received.incoming.folders
     try:
-        wanted = _upload_request(services, request, received)
+        wanted = await _upload_request(services, request, received)
         seconds = await length_of(services, folders.song, wanted.input_name)
         task, is_new = await services.manager.submit(msgspec.structs.replace(wanted, duration_seconds=seconds))
     except Exception:
@@ -100,24 +100,32 @@ async def _queue_upload(services: Services, request: Request, received: Received
     return task, is_new
 
 
-def _upload_request(services: Services, request: Request, received: Received) -> TaskRequest:
+async def _upload_request(services: Services, request: Request, received: Received) -> TaskRequest:
     form = task_form(received.fields)
-    given = _given(services, request, form)
+    given, stems = await _given(services, request, form)
     given.setdefault("input_name", received.name)
     folders = received.incoming.folders
-    wanted = TaskRequest.parse({**given, "input_path": folders.song, "output_dir": folders.results})
+    wanted = _parsed({**given, "input_path": folders.song, "output_dir": folders.results}, stems)
     uploaded = msgspec.structs.replace(wanted, origin=Origin.UPLOAD, input_sha256=received.incoming.sha256)
     return _with_webhook(services, form, uploaded)
 
 
-def _given(services: Services, request: Request, form: TaskForm) -> dict[str, Any]:
-    """The fields for `TaskRequest.parse`, the model among them, and the key of the request as its `file_id`."""
+async def _given(services: Services, request: Request, form: TaskForm) -> tuple[dict[str, Any], Stems]:
+    """The fields for `TaskRequest.parse`, the model among them, and the key of the request as its `file_id`; and the
+    stems of that model."""
     given = form.given()
-    check_model(given.setdefault("model", services.settings.model), services.settings)
+    name = given.setdefault("model", services.settings.model)
+    stems = await asyncio.to_thread(check_model, name, services.settings)
     key = request.headers.get(IDEMPOTENCY_KEY)
     if key and given.setdefault("file_id", key) != key:
         raise InvalidOption(option="fileId", value=given["file_id"], allowed="the Idempotency-Key header says another")
-    return given
+    return given, stems
+
+
+def _parsed(given: dict[str, Any], stems: Stems) -> TaskRequest:
+    wanted = TaskRequest.parse(given)
+    check_stems(wanted.options, stems)
+    return wanted
 
 
 def _with_webhook(services: Services, form: TaskForm, wanted: TaskRequest) -> TaskRequest:
