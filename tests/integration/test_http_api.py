@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -184,14 +184,16 @@ def test_looking_at_models_and_paths_holds_up_nobody(server: InProcess, monkeypa
     async def this_thread() -> int:
         return threading.get_ident()
 
-    threads = []
-    real_check, real_below = allowances.check_model, allowances.below_a_root
-    monkeypatch.setattr(
-        submitting, "check_model", lambda *args: (threads.append(threading.get_ident()), real_check(*args))[1]
-    )
-    monkeypatch.setattr(
-        submitting, "below_a_root", lambda *args: (threads.append(threading.get_ident()), real_below(*args))[1]
-    )
+    def noted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def instead(*args: Any) -> Any:
+            threads.append(threading.get_ident())
+            return real(*args)
+
+        return instead
+
+    threads: list[int] = []
+    for looks in (allowances.check_model, allowances.below_a_root):
+        monkeypatch.setattr(submitting, looks.__name__, noted(looks))
     server.submit()
     assert len(threads) == 3, "a model and two paths"
     assert server.call(this_thread()) not in threads
