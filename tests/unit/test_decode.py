@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
+from demucs_server_worker.separation import opening
 from demucs_server_worker.separation.decode import SourceInfo, open_source
 from tests.audio_files import tones, write_coded, write_pcm
 
@@ -138,3 +141,26 @@ def test_tags_are_read(tmp_path: Path) -> None:
         assert source.tags.artist == "Someone"
         assert source.tags.album is None
         assert source.name == "song"
+
+
+@pytest.mark.parametrize("word", ["7ffe8001", "fe7f0180", "1fffe800", "ff1f00e8", ""])
+def test_only_a_wav_that_may_hold_dts_is_searched_for_it_and_it_stays_pcm(
+    tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default FFmpeg spends 35 ms and more on every PCM WAV to see what else it could be."""
+    samples = np.zeros(2 * 4096, "<i2")
+    samples[2000 : 2000 + len(word) // 4] = np.frombuffer(bytes.fromhex(word), "<i2")
+    path = tmp_path / "song.wav"
+    soundfile.write(path, samples.reshape(-1, 2), RATE, subtype="PCM_16")
+    asked: list[dict[str, str]] = []
+    opened = opening.av.open
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        asked.append(kwargs["container_options"])
+        return opened(*args, **kwargs)
+
+    monkeypatch.setattr(opening.av, "open", noting)
+    found, info = decode(path)
+    np.testing.assert_array_equal(found.T * 2**15, samples.reshape(-1, 2))
+    assert info.codec == "pcm_s16le"
+    assert ("max_probe_packets" in asked[0]) == (word == "")
