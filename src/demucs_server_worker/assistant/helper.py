@@ -14,6 +14,7 @@ import psutil
 import structlog
 
 from demucs_server_worker.assistant.messages import Answer, Chore, FromChild, Ready, decode_from_child, encode
+from demucs_server_worker.machine.openmp import openmp_environment
 from demucs_server_worker.pool.output import last_words
 from demucs_server_worker.pool.process import OOM_SCORE_ADJUSTMENT, SECRET_WORDS
 
@@ -149,8 +150,7 @@ class Helper:
 def _environment() -> dict[str, str]:
     """The child's variables: no secrets, and one thread, since NumPy would keep memory ready for every core."""
     own = {name: value for name, value in os.environ.items() if not any(word in name for word in SECRET_WORDS)}
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return {**own, **threads, "PYTHONFAULTHANDLER": "1"}
+    return {**openmp_environment(own, 1), "OPENBLAS_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
 
 
 def _prefer_for_oom(pid: int) -> None:

@@ -13,6 +13,7 @@ from threading import Timer
 from typing import Any
 
 from demucs_server_worker.errors import DemucsWorkerError
+from demucs_server_worker.machine.openmp import openmp_environment
 
 # -P: as for workers, a file named like a module in the current folder must not be imported in its place.
 COMMAND = (sys.executable, "-P", "-m", "demucs_server_worker.separation.speed")
@@ -31,14 +32,12 @@ class Child:
 
     def __init__(self, task: Mapping[str, Any]) -> None:
         """Start it. Args: task: the fields of `separation.speed.Task`."""
-        threads = str(task["threads"])
         self._process = subprocess.Popen(
             [*COMMAND, json.dumps(task)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
             # In a session of its own, Ctrl-C reaches this process alone, which then ends the child.
             start_new_session=True,
-            # As the pool sets it for workers: OpenMP reads it when it loads.
-            env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            env=openmp_environment(os.environ, task["threads"]),  # as the pool does for workers
         )  # fmt: skip
         self._limit = Timer(LIMIT_SECONDS, self.end)
         self._limit.daemon = True

@@ -16,6 +16,7 @@ from typing import IO, Any, cast
 import msgspec
 import structlog
 
+from demucs_server_worker.machine.openmp import openmp_environment
 from demucs_server_worker.pool.lines import LineReader
 from demucs_server_worker.pool.output import LONGEST_LINE_BYTES, Output, last_words
 from demucs_server_worker.worker.messages import Boot, FromWorker, ToWorker, decode_from_worker, encode
@@ -236,12 +237,10 @@ class WorkerProcess:
 
 
 def _environment(launch: Launch, threads: int) -> dict[str, str]:
-    """The child's variables. Thread counts must stand there before Python starts: OpenMP reads them when it loads."""
+    """The child's variables."""
     own = {name: value for name, value in os.environ.items() if not any(word in name for word in SECRET_WORDS)}
     return {
-        **own,
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
+        **openmp_environment(own, threads),
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
         **launch.environment,
