@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from demucs_server_worker.errors import OutputError
 from demucs_server_worker.options import AudioFormat, SeparationOptions
 from demucs_server_worker.separation.outfiles import create_file, output_error
+from demucs_server_worker.separation.samples import interleaved
 
 Block = NDArray[np.float32]
 
@@ -194,7 +195,7 @@ class _SoundfileWriter(StemWriter):
 
     def _write(self, block: Block) -> None:
         if self._format != "ogg":
-            self._file.write(_quantised(block, self._depth).T)  # (samples, 2)
+            self._file.write(interleaved(_quantised(block, self._depth)))
             return
         for start in range(0, block.shape[1], _VORBIS_PIECE_SAMPLES):
             self._file.write(block[:, start : start + _VORBIS_PIECE_SAMPLES].T)  # (samples, 2)
@@ -275,7 +276,9 @@ def _quantised(block: Block, depth: str) -> NDArray[Any]:
         return block
     # float32 holds 24-bit integers exactly, so the limits are exact too.
     full = 2**15 if depth == "16" else 2**23
-    whole: NDArray[np.float32] = np.clip(np.rint(block * np.float32(full)), -full, full - 1)
+    whole: NDArray[np.float32] = block * np.float32(full)
+    np.rint(whole, out=whole)
+    np.clip(whole, -full, full - 1, out=whole)
     if depth == "16":
         return whole.astype(np.int16)
     return whole.astype(np.int32) * np.int32(2**8)  # 24 bits stand at the top of libsndfile's 32

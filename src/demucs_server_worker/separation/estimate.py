@@ -57,7 +57,7 @@ class _Pass:
     """One member with one shift on its way through the song."""
 
     def __init__(
-        self, member: Member, cut: Plan, sources: Tensor, song: SongStats, valid: Callable[[int], int]
+        self, member: Member, cut: Plan, sources: list[int], song: SongStats, valid: Callable[[int], int]
     ) -> None:
         self._network = member.network
         self._sources = sources
@@ -71,7 +71,9 @@ class _Pass:
         segment = self.next
         assert segment is not None  # noqa: S101 (the caller steps only passes that have a next segment)
         window = mix.window(segment.window_start, segment.window_length)  # (channels, window)
-        estimate = self._network(window)[self._sources]  # (stems, channels, window)
+        estimate = self._network(window)
+        if self._sources != list(range(len(estimate))):
+            estimate = estimate[self._sources]  # (stems, channels, window)
         estimate = estimate[..., segment.trim : segment.trim + segment.length]  # (stems, channels, length)
         self.next = next(self._segments, None)
         finished = self._sum.add(estimate, is_last=segment.is_last)
@@ -101,7 +103,7 @@ class Estimator:
         self._song = song
         self._passes: list[_Pass] = []
         coefficients: list[Tensor] = []
-        places = torch.tensor(list(sources))
+        places = list(sources)
         all_leads = leads(bag_size, options.shifts, sample_rate, seed)
         for member in members:
             for lead in all_leads[member.place]:
@@ -135,7 +137,8 @@ class Estimator:
             on_segment(done)
             finished = current.step(mix)
             done += 1
-            if not torch.isfinite(finished).all():
+            # NaN and infinity come out of it, and it takes no memory, as `isfinite` of each sample would.
+            if finished.numel() and not all(torch.isfinite(end) for end in torch.aminmax(finished)):
                 raise InvalidOutput(name=name)
             self._forget(mix)
             if (block := self._blend.push(index, finished.numpy())) is not None:
@@ -157,7 +160,7 @@ class Estimator:
 
 
 def _start(
-    member: Member, lead: int, sources: Tensor, options: SeparationOptions, sample_rate: int, song: SongStats
+    member: Member, lead: int, sources: list[int], options: SeparationOptions, sample_rate: int, song: SongStats
 ) -> _Pass:
     network = member.network
     seconds = options.segment

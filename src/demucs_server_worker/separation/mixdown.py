@@ -103,9 +103,15 @@ class Mixdown:
         self._written += count
 
     def _measure(self, mix: Block, stems: Sequence[Block]) -> None:
-        missed = (mix - np.sum(stems, axis=0)).astype(np.float64)
-        self._mix_energy += float(np.square(mix, dtype=np.float64).sum())
-        self._missed_energy += float(np.square(missed).sum())
+        missed = mix.copy()
+        for stem in stems:
+            missed -= stem
+        self._mix_energy += _energy(mix)
+        self._missed_energy += _energy(missed)
+
+
+def _energy(block: Block) -> float:
+    return float(np.square(block, dtype=np.float64).sum())
 
 
 def _combine(recipe: Recipe, estimates: Block) -> Block:

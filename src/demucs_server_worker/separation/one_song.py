@@ -31,7 +31,7 @@ from demucs_server_worker.separation.tags import Tags, write_tags
 
 CHANNELS = 2
 
-BLOCKS_AHEAD = 4  # decoded blocks, of about a second, that wait for the model
+BLOCKS_AHEAD = 8  # decoded blocks, of about a second, that wait for the model: a stride, and some
 BLOCKS_BEHIND = 16  # blocks that wait for the encoders: of the mix, about a second, and estimates, about a stride
 
 # Of what follows the model's last pass, the part that encoding takes; tags and hashes take the rest.

@@ -33,8 +33,9 @@ class OverlapAdd:
         """Args: stems, channels: of what is added; segment_length, stride: samples."""
         self._weight = triangle(segment_length)
         self._stride = stride
-        self._sum = torch.zeros(stems, channels, segment_length)
-        self._total = torch.zeros(segment_length)
+        self._sum = torch.empty(stems, channels, segment_length)
+        self._total = torch.empty(segment_length)
+        self._begun = 0  # samples, from the start, that an earlier segment has put something into
 
     def add(self, segment: Tensor, *, is_last: bool) -> Tensor:
         """Add the next segment, and take out what no later one touches.
@@ -48,19 +49,22 @@ class OverlapAdd:
         """
         length = segment.shape[-1]
         weight = self._weight[:length]
-        self._sum[..., :length] += weight * segment
-        self._total[:length] += weight
+        both = min(self._begun, length)
+        self._sum[..., :both].addcmul_(segment[..., :both], weight[:both])
+        torch.mul(segment[..., both:], weight[both:], out=self._sum[..., both:length])
+        self._total[:both] += weight[:both]
+        self._total[both:length] = weight[both:]
+        self._begun = max(self._begun, length)
         done = length if is_last else self._stride
         finished = self._sum[..., :done] / self._total[:done]  # (stems, channels, done)
         self._advance(done)
         return finished
 
     def _advance(self, done: int) -> None:
-        kept = self._total.shape[-1] - done
-        self._sum[..., :kept] = self._sum[..., done:].clone()
-        self._sum[..., kept:] = 0
-        self._total[:kept] = self._total[done:].clone()
-        self._total[kept:] = 0
+        kept = max(0, self._begun - done)
+        self._sum[..., :kept] = self._sum[..., done : self._begun].clone()
+        self._total[:kept] = self._total[done : self._begun].clone()
+        self._begun = kept
 
 
 class Blend:
@@ -76,12 +80,14 @@ class Blend:
 
         Args:
             index: the pass.
-            block: (stems, channels, samples).
+            block: (stems, channels, samples); the blend's from here on.
         """
         self._waiting[index].push(block)
         ready = min(each.length for each in self._waiting)
         if ready == 0:
             return None
+        if len(self._waiting) == 1:
+            return self._waiting[0].take(ready)
         blended = np.zeros((*block.shape[:-1], ready), np.float32)  # (stems, channels, ready)
         for coefficient, waiting in zip(self._coefficients, self._waiting, strict=True):
             blended += coefficient * waiting.take(ready)

@@ -87,7 +87,7 @@ class _Moments:
         mono = block.mean(axis=0).astype(np.float64)
         self.count += mono.size
         self._sum += float(mono.sum())
-        self._squares += float(np.dot(mono, mono))
+        self._squares += float(np.square(mono).sum())  # not `dot`, whose sum depends on the number of threads
 
     @property
     def mean(self) -> float:

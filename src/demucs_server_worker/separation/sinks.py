@@ -21,6 +21,7 @@ from demucs_server_worker.errors import OutputError, SeparationCancelled
 from demucs_server_worker.options import SeparationOptions
 from demucs_server_worker.separation.encode import StemWriter, open_writer
 from demucs_server_worker.separation.fifo import Block
+from demucs_server_worker.separation.samples import interleaved
 
 # Demucs' own margins (demucs 4.1, `prevent_clip` in `demucs/audio.py`).
 RESCALE_HEADROOM = 1.01
@@ -74,9 +75,9 @@ class _Sink:
         return open_writer(self._output.path, self._options, self._sample_rate, self._length)
 
     def write(self, block: Block) -> None:
-        self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
+        self.peak = max(self.peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
         if self._spool is not None:
-            self._spool.write(np.ascontiguousarray(block.T, dtype=np.float32).tobytes())  # (samples, channels)
+            self._spool.write(interleaved(block).data)
         if self._writer is not None:
             self._writer.write(block)
             self.encoded += block.shape[1]
