@@ -108,9 +108,9 @@ def drop(page: Page, *paths: Path, names: tuple[str, ...] = ()) -> None:
     )
 
 
-def row(page: Page, name: str) -> Locator:
-    """The row of a task or an upload."""
-    return page.locator(".row").filter(has=page.locator(".row-name").get_by_text(name, exact=True))
+def row(page: Page, name: str, of: str = "tasks") -> Locator:
+    """The row of a task; of an upload, of which the server may tell before it has answered it, in `uploads`."""
+    return page.locator(f"#{of} .row").filter(has=page.locator(".row-name").get_by_text(name, exact=True))
 
 
 def until(happened: Callable[[], object], what: str, *, seconds: float = DEADLINE_SECONDS) -> None:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -89,8 +90,15 @@ class Connection:
                 name, _, value = line.decode().partition(":")
                 headers[name.lower()] = value.strip()
             body = file.read(int(headers["content-length"]))
-            ended = headers.get("connection") == "close" and file.read(1) == b""
+            ended = headers.get("connection") == "close" and _is_over(file)
         return Answer(status, headers, body, ended)
+
+
+def _is_over(file: BufferedReader) -> bool:
+    try:
+        return file.read(1) == b""
+    except ConnectionResetError:  # what was sent after the server had closed is answered so
+        return True
 
 
 @contextmanager
