@@ -264,25 +264,21 @@ class WorkerManager:
         task = self._reader.get(task_id)
         if task is None:
             raise TaskNotFound(task_id=task_id)
-        return self._with_progress(task)
+        return self.with_progress(task)
 
     def find_task(self, file_id: str) -> Task | None:
         """The task with this `file_id`, or None."""
         task = self._reader.by_file_id(file_id)
-        return self._with_progress(task) if task is not None else None
+        return self.with_progress(task) if task is not None else None
 
     def list_tasks(self, state: TaskState | None = None, *, limit: int = 100, cursor: int | None = None) -> Page:
         """Tasks, newest first; `Page.cursor` asks for those that follow."""
         page = self._reader.page(state, limit=limit, cursor=cursor)
-        return msgspec.structs.replace(page, tasks=tuple(self._with_progress(task) for task in page.tasks))
+        return msgspec.structs.replace(page, tasks=tuple(self.with_progress(task) for task in page.tasks))
 
     def queue_position(self, task_id: str) -> int | None:
         """The place of a queued task, 1 being the next; None when it is not queued."""
         return self._reader.position(task_id)
-
-    def queue_positions(self, tasks: Sequence[Task]) -> dict[str, int]:
-        """The places of those of the tasks that are queued, by id."""
-        return self._reader.positions(tasks)
 
     def eta_seconds(self, task_id: str) -> float | None:
         """Seconds until a running task is done; None when it does not run, or that cannot be told yet."""
@@ -484,7 +480,8 @@ class WorkerManager:
         """Give every worker its share of the cores: all to one that works alone."""
         self._pool.set_threads(threads_per_worker(self._cores, len(self._live)))
 
-    def _with_progress(self, task: Task) -> Task:
+    def with_progress(self, task: Task) -> Task:
+        """A task that was read from the database, with what its running attempt has come to."""
         live = self._live.get(task.id)
         # An outcome that is stored and not told yet is nobody's to see: its stems may not be at their place.
         hidden = task.state is TaskState.RUNNING or (task.is_final and task.id in self._unannounced)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from demucs_server_worker.server.services import Services
 from demucs_server_worker.task import Task, TaskState
 from demucs_server_worker.wire.task import API, TaskBody, task_body
@@ -14,16 +12,6 @@ def body_of(services: Services, task: Task) -> TaskBody:
     manager = services.manager
     position = manager.queue_position(task.id) if task.state is TaskState.QUEUED else None
     return task_body(task, eta_seconds=manager.eta_seconds(task.id), queue_position=position, remote=True)
-
-
-def bodies_of(services: Services, tasks: Sequence[Task]) -> tuple[TaskBody, ...]:
-    """As `body_of`, for many: their places in the queue are found together."""
-    manager = services.manager
-    places = manager.queue_positions(tasks)
-    return tuple(
-        task_body(task, eta_seconds=manager.eta_seconds(task.id), queue_position=places.get(task.id), remote=True)
-        for task in tasks
-    )
 
 
 def location_of(task: Task) -> dict[str, str]:

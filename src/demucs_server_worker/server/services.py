@@ -15,6 +15,7 @@ from demucs_server_worker.manager import WorkerManager
 from demucs_server_worker.server.derived import FOLDER, Derived
 from demucs_server_worker.server.feed import Feed
 from demucs_server_worker.server.gauges import StatusCollector
+from demucs_server_worker.server.listing import Listing
 from demucs_server_worker.server.metrics import Metrics
 from demucs_server_worker.server.retention import Retention
 from demucs_server_worker.server.security import Keys, Sessions
@@ -31,6 +32,7 @@ class Services:
 
     Attributes:
         manager: started.
+        listing: lists its tasks.
         settings: the manager's.
         keys: the API keys, hashed.
         sessions: of web pages that have shown a key.
@@ -46,6 +48,7 @@ class Services:
     """
 
     manager: WorkerManager
+    listing: Listing
     settings: Settings
     keys: Keys
     sessions: Sessions
@@ -66,17 +69,19 @@ async def opened(manager: WorkerManager) -> AsyncIterator[Services]:
     settings = manager.settings
     assistant, uploads = Assistant(), UploadStore(settings.data_dir)
     derived = Derived(settings.data_dir / FOLDER, assistant, most_bytes=settings.derived_size)
-    rules, feed, metrics = Rules.of(settings), Feed(manager), Metrics()
+    rules, feed, metrics, listing = Rules.of(settings), Feed(manager), Metrics(), Listing(manager)
     courier = Courier(manager.with_deliveries, rules, on_result=metrics.told)
     manager.follow(metrics.hear)
     manager.follow(courier.hear, courier.end)
+    manager.follow(lambda _: None, listing.close)
     metrics.registry.register(StatusCollector(manager.get_status, {
         "event_listeners": lambda: feed.history.waiting, "webhook_pending": lambda: courier.pending,
     }))  # fmt: skip
     services = Services(
-        manager=manager, settings=settings, keys=Keys(settings.api_keys), sessions=Sessions(), assistant=assistant,
-        uploads=uploads, webhook_rules=rules, feed=feed, courier=courier, metrics=metrics, stem_files=StemFiles(),
-        derived=derived, retention=Retention(manager, uploads, derived, seconds=settings.result_ttl),
+        manager=manager, listing=listing, settings=settings, keys=Keys(settings.api_keys), sessions=Sessions(),
+        assistant=assistant, uploads=uploads, webhook_rules=rules, feed=feed, courier=courier, metrics=metrics,
+        stem_files=StemFiles(), derived=derived,
+        retention=Retention(manager, uploads, derived, seconds=settings.result_ttl),
     )  # fmt: skip
     try:
         await services.courier.start()
@@ -86,6 +91,7 @@ async def opened(manager: WorkerManager) -> AsyncIterator[Services]:
         services.retention.start()
         yield services
     finally:
+        listing.close()
         await services.retention.stop()
         await services.derived.stop()
         await services.courier.close()

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from demucs_server_worker.errors import IllegalTransition, ShuttingDown, TaskNotFound
-from demucs_server_worker.server.bodies import bodies_of, body_of, location_of
+from demucs_server_worker.server.bodies import body_of, location_of
 from demucs_server_worker.server.openapi import refusals
 from demucs_server_worker.server.services import Given
 from demucs_server_worker.task import TaskState
@@ -26,16 +26,15 @@ _UNKNOWN = TaskNotFound(task_id="0b9e1c6e5a634d2c9a6f5f0c2d1e4f7a")
 _ENDED = IllegalTransition(task_id="0b9e1c6e5a634d2c9a6f5f0c2d1e4f7a", state="completed", verb="cancelled")
 
 
-@router.get("/tasks", summary="List tasks, newest first")
+@router.get("/tasks", summary="List tasks, newest first", response_model=TaskPage)
 async def list_tasks(
     services: Given,
     state: Annotated[TaskState | None, Query(description="only tasks in this state")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_TASKS, description="most tasks to give")] = 100,
     cursor: Annotated[int | None, Query(ge=0, le=_NEWEST, description="`cursor` of the page before")] = None,
-) -> TaskPage:
+) -> Response:
     """What is added while a client turns the pages does not shift them."""
-    page = services.manager.list_tasks(state, limit=limit, cursor=cursor)
-    return TaskPage(tasks=bodies_of(services, page.tasks), cursor=page.cursor)
+    return Response(await services.listing.page(state, limit=limit, cursor=cursor), media_type="application/json")
 
 
 @router.get("/tasks/{task_id}", summary="One task, as it is now", responses=refusals(_UNKNOWN))
