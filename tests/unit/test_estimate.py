@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,13 +29,14 @@ class Padded(Shares):
         return max(length, int(self.segment * RATE))
 
 
-def estimator(length: int, models: list[Shares], seed: int = 0, **options: object) -> Estimator:
+def estimator(length: int, models: list[Shares], seed: int = 0, batch: int = 1, **options: Any) -> Estimator:
     cpu = torch.device("cpu")
+    backends = [TorchBackend(model, cpu, torch.float32, batch) for model in models]
     members = [
-        Member(place, Network(model, TorchBackend(model, cpu, torch.float32)), torch.full((4,), 1 / len(models)))
-        for place, model in enumerate(models)
+        Member(place, Network(model, backend), torch.full((4,), 1 / len(models)))
+        for place, (model, backend) in enumerate(zip(models, backends, strict=True))
     ]
-    chosen = SeparationOptions(**options)  # type: ignore[arg-type]
+    chosen = SeparationOptions(**options)
     return Estimator(members, len(models), (0, 1, 2, 3), chosen, RATE, SongStats(length, 0.1, 2.0), seed)
 
 
@@ -56,19 +58,21 @@ def noise(length: int) -> np.ndarray:
     block=st.integers(1, 500),
     split=st.booleans(),
     seed=st.integers(0, 9),
+    batch=st.integers(1, 4),
 )
 def test_the_song_comes_back(
-    length: int, segments: list[float], overlap: float, shifts: int, block: int, split: bool, seed: int
+    length: int, segments: list[float], overlap: float, shifts: int, block: int, split: bool, seed: int, batch: int
 ) -> None:
     models: list[Shares] = [(Padded, Shares)[i % 2]((1, 1, 1, 1), segment=each) for i, each in enumerate(segments)]
     song, told = noise(length), []
-    run = estimator(length, models, seed, overlap=overlap, shifts=shifts, split=split)
+    run = estimator(length, models, seed, batch, overlap=overlap, shifts=shifts, split=split)
     pieces = list(run.run(blocks_of(song, block), "song", told.append))
     stems = np.concatenate(pieces, axis=-1)
     assert stems.shape == (4, 2, length)
     np.testing.assert_allclose(stems, np.broadcast_to(song, stems.shape), atol=2e-5)
-    assert told == list(range(run.total_segments))
-    assert sum(model.passes for model in models) == run.total_segments
+    assert told[0] == 0 and told == sorted(set(told)) and told[-1] < run.total_segments
+    assert batch > 1 or told == list(range(run.total_segments))
+    assert sum(model.passes for model in models) == len(told)
 
 
 @pytest.mark.parametrize("options", [{}, {"overlap": 0.99}, {"shifts": 2}])

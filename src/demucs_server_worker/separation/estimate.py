@@ -62,20 +62,33 @@ class _Pass:
         self._network = member.network
         self._sources = sources
         self._segments = cut.segments(valid)
+        self._drawn = next(self._segments, None)  # the one behind `upcoming`
         self._sum = OverlapAdd(len(sources), song.channels, cut.segment_length, cut.stride)
-        self.next: Segment | None = next(self._segments, None)
+        self.upcoming = self._draw()
         self.count = cut.count
 
     def step(self, mix: SlidingMix) -> Tensor:
-        """Run the next segment; gives what is finished of the song, (stems, channels, samples)."""
-        segment = self.next
-        assert segment is not None  # noqa: S101 (the caller steps only passes that have a next segment)
-        window = mix.window(segment.window_start, segment.window_length)  # (channels, window)
-        estimate = self._network(window)
+        """Run the upcoming segments; gives what is finished of the song, (stems, channels, samples)."""
+        segments, self.upcoming = self.upcoming, self._draw()
+        windows = torch.stack([mix.window(each.window_start, each.window_length) for each in segments])
+        estimates = self._network(windows)  # (segments, sources, channels, window)
+        finished = [self._finished(*both) for both in zip(segments, estimates, strict=True)]
+        return finished[0] if len(finished) == 1 else torch.cat(finished, dim=-1)
+
+    def _draw(self) -> list[Segment]:
+        """The next segments: as many as the network likes at once, all with windows of one length."""
+        together: list[Segment] = []
+        while (segment := self._drawn) is not None and len(together) < self._network.backend.batch:
+            if together and segment.window_length != together[0].window_length:
+                break
+            together.append(segment)
+            self._drawn = next(self._segments, None)
+        return together
+
+    def _finished(self, segment: Segment, estimate: Tensor) -> Tensor:
         if self._sources != list(range(len(estimate))):
             estimate = estimate[self._sources]  # (stems, channels, window)
         estimate = estimate[..., segment.trim : segment.trim + segment.length]  # (stems, channels, length)
-        self.next = next(self._segments, None)
         finished = self._sum.add(estimate, is_last=segment.is_last)
         before_song = max(0, -segment.start)
         return finished[..., min(before_song, finished.shape[-1]) :]
@@ -118,7 +131,7 @@ class Estimator:
         Args:
             blocks: the song at the model's rate, (channels, samples) each.
             name: of the song, for errors.
-            on_segment: called before each forward pass with the number done; may raise to stop.
+            on_segment: called before each forward pass with the number of segments done; may raise to stop.
 
         Yields:
             (stems, channels, samples): the estimates, one block following the other, `song.length` samples in all.
@@ -131,12 +144,12 @@ class Estimator:
         done = 0
         while (index := self._most_behind()) is not None:
             current = self._passes[index]
-            segment = current.next
-            assert segment is not None  # noqa: S101 (by _most_behind)
-            _fill(mix, blocks, segment.window_start + segment.window_length, name)
+            last = current.upcoming[-1]
+            count = len(current.upcoming)
+            _fill(mix, blocks, last.window_start + last.window_length, name)
             on_segment(done)
             finished = current.step(mix)
-            done += 1
+            done += count
             # NaN and infinity come out of it, and it takes no memory, as `isfinite` of each sample would.
             if finished.numel() and not all(torch.isfinite(end) for end in torch.aminmax(finished)):
                 raise InvalidOutput(name=name)
@@ -148,15 +161,14 @@ class Estimator:
 
     def _most_behind(self) -> int | None:
         """The pass whose next segment starts first; the others wait for it, so that little is held."""
-        open_passes = [(each.next.start, i) for i, each in enumerate(self._passes) if each.next is not None]
+        open_passes = [(each.upcoming[0].start, i) for i, each in enumerate(self._passes) if each.upcoming]
         return min(open_passes)[1] if open_passes else None
 
     def _forget(self, mix: SlidingMix) -> None:
-        starts = [each.next.window_start for each in self._passes if each.next is not None]
-        if starts:
+        waiting = [each.upcoming[0] for each in self._passes if each.upcoming]
+        if waiting:
             # A short last segment is shown up to half a window of context more than those before it.
-            longest = max(each.next.window_length for each in self._passes if each.next is not None)
-            mix.forget(min(starts) - longest)
+            mix.forget(min(each.window_start for each in waiting) - max(each.window_length for each in waiting))
 
 
 def _start(

@@ -15,7 +15,7 @@ from demucs_server_worker.separation.backends.base import Backend
 
 @dataclass
 class ComputeClock:
-    """Seconds and number of forward passes, counted across the networks of one separation."""
+    """Seconds and number of forward passes, one a segment, counted across the networks of one separation."""
 
     seconds: float = 0.0
     passes: int = 0
@@ -73,17 +73,17 @@ class Network:
                 ) from None
         return length
 
-    def __call__(self, window: Tensor) -> Tensor:
-        """One forward pass.
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Forward passes of several segments.
 
         Args:
-            window: (channels, samples), normalised.
+            windows: (segments, channels, samples), normalised.
 
         Returns:
-            (sources, channels, samples), float32, on the CPU.
+            (segments, sources, channels, samples), float32, on the CPU.
         """
         started = time.perf_counter()
-        estimate = self.backend.run(window[None])[0]
+        estimates = self.backend.run(windows)
         self.clock.seconds += time.perf_counter() - started
-        self.clock.passes += 1
-        return estimate
+        self.clock.passes += len(windows)
+        return estimates

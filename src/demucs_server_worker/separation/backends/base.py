@@ -31,6 +31,11 @@ class Backend(Protocol):
         """How it computes."""
         ...
 
+    @property
+    def batch(self) -> int:
+        """Segments that it likes to be given at once; it takes any number."""
+        ...
+
     def run(self, batch: Tensor) -> Tensor:
         """One forward pass.
 

@@ -126,6 +126,11 @@ class OpenVinoBackend:
         """How it computes."""
         return Computed("openvino", "cpu", name_of(self._dtype))
 
+    @property
+    def batch(self) -> int:
+        """One: a core is converted for one."""
+        return 1
+
     def run(self, batch: Tensor) -> Tensor:
         """As `Backend.run`; the items go through one by one, since a core is converted for one."""
         self._core.prepare(self._dtype, self._threads())
