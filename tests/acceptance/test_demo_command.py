@@ -63,6 +63,7 @@ def test_stopping_it_leaves_nothing(tmp_path: Path) -> None:
     assert files_below(temporary) == []
 
 
+@pytest.mark.slow
 def test_the_bundled_model_separates_songs_that_no_training_ever_saw(tmp_path: Path) -> None:
     """The published figures: 20 songs of 10 s. The bounds are what the model is shipped for (docs/demo-model.md)."""
     ran = run("demo", "--held-out", "--json", cwd=tmp_path)

@@ -25,6 +25,8 @@ from tests.command import (
     started,
 )
 
+# One worker: each takes seconds of compute to start.
+ALONE = ("-n", "demo", "-j", "1")
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
@@ -56,7 +58,7 @@ def test_without_a_folder_the_stems_go_where_demucs_puts_them_and_nothing_else_i
 def test_of_several_files_the_bad_ones_are_named_and_the_others_done(tmp_path: Path) -> None:
     song(tmp_path / "good.wav")
     (tmp_path / "text.mp3").write_text("I am no music, and never was")
-    ran = run("separate", "missing.flac", "text.mp3", "good.wav", "-n", "demo", "-o", "stems", cwd=tmp_path)
+    ran = run("separate", "missing.flac", "text.mp3", "good.wav", *ALONE, "-o", "stems", cwd=tmp_path)
     assert ran.returncode == 1
     assert files_below(tmp_path / "stems") == result_files("good")
     failures = sorted(ran.stderr.splitlines())
@@ -68,7 +70,7 @@ def test_of_several_files_the_bad_ones_are_named_and_the_others_done(tmp_path: P
 
 def test_json_is_one_object_a_line_from_the_start_to_the_sum(tmp_path: Path) -> None:
     song(tmp_path / "good.wav")
-    ran = run("separate", "good.wav", "missing.wav", "-n", "demo", "-o", "stems", "--json", cwd=tmp_path)
+    ran = run("separate", "good.wav", "missing.wav", *ALONE, "-o", "stems", "--json", cwd=tmp_path)
     assert ran.returncode == 1
     told = objects(ran.stdout)
     of_good = [each for each in told if each.get("inputPath") == "good.wav"]
@@ -89,7 +91,7 @@ def test_a_folder_keeps_its_structure_and_what_is_no_song_is_left(tmp_path: Path
     song(tmp_path / "music" / "b" / "01.wav")
     song(tmp_path / "music" / ".trash" / "02.wav")
     (tmp_path / "music" / "cover.jpg").write_bytes(b"picture")
-    ran = run("separate", "music", "-n", "demo", "-o", "stems", "-q", cwd=tmp_path)
+    ran = run("separate", "music", *ALONE, "-o", "stems", "-q", cwd=tmp_path)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     assert files_below(tmp_path / "stems") == result_files("a/01", "b/01")
 
@@ -97,7 +99,7 @@ def test_a_folder_keeps_its_structure_and_what_is_no_song_is_left(tmp_path: Path
 def test_two_songs_of_one_name_do_not_overwrite_one_another(tmp_path: Path) -> None:
     song(tmp_path / "song.wav", 2.0)
     song(tmp_path / "song.flac", 3.0)
-    ran = run("separate", "song.*", "-n", "demo", "-o", "stems", "--stems", "bass", cwd=tmp_path)
+    ran = run("separate", "song.*", *ALONE, "-o", "stems", "--stems", "bass", cwd=tmp_path)
     assert ran.returncode == 0
     assert files_below(tmp_path / "stems") == [
         "song (2)/bass.wav", "song (2)/manifest.json", "song/bass.wav", "song/manifest.json",
@@ -114,7 +116,7 @@ NAMES = (
 def test_names_of_all_kinds_are_separated_and_cannot_act_on_a_terminal(tmp_path: Path) -> None:
     for name in NAMES:
         song(tmp_path / name, 1.0)
-    ran = run("separate", "-n", "demo", "-o", "stems", "--stems", "bass", "--", *NAMES, cwd=tmp_path)
+    ran = run("separate", *ALONE, "-o", "stems", "--stems", "bass", "--", *NAMES, cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
     stems = list((tmp_path / "stems").rglob("bass.wav"))
     assert len(stems) == len(NAMES)
@@ -132,7 +134,7 @@ def test_a_name_that_is_not_utf8_fails_alone(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes only UTF-8")
     song(tmp_path / "good.wav")
-    ran = run("separate", ".", "-n", "demo", "-o", "stems", cwd=tmp_path)
+    ran = run("separate", ".", *ALONE, "-o", "stems", cwd=tmp_path)
     assert ran.returncode == 1
     assert files_below(tmp_path / "stems") == result_files("good")
     assert ran.stderr.startswith(r"failed: ./\udcff.wav: ") and ran.stderr.endswith("[invalid_option]\n")
@@ -277,7 +279,7 @@ def _read(terminal: int) -> bytes:
 
 def test_on_a_terminal_songs_have_live_lines_and_a_table_at_the_end(tmp_path: Path) -> None:
     song(tmp_path / "one [x].wav", 4.0)
-    code, screen = on_a_terminal("separate", "one [x].wav", "missing.wav", "-n", "demo", cwd=tmp_path)
+    code, screen = on_a_terminal("separate", "one [x].wav", "missing.wav", *ALONE, cwd=tmp_path)
     assert code == 1
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
     assert "separating" in plain and "━" in plain and "%" in plain

@@ -14,7 +14,7 @@ from schemathesis import GenerationMode
 
 from tests.http_server import InProcess, operations, serving
 
-EXAMPLES = 20
+EXAMPLES = [12, pytest.param(150, marks=pytest.mark.slow)]
 
 # Streams that end with their task, or never: they are read where they are tested.
 STREAMS = ("/api/v1/events", "/api/v1/tasks/{task_id}/events")
@@ -49,20 +49,22 @@ def schema(server: InProcess) -> schemathesis.BaseSchema:
     return schema
 
 
-bounded = settings(
-    max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+def bounded(examples: int) -> settings:
+    return settings(
+        max_examples=examples, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
 
 
+@pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=[f"{method} {path}" for method, path in ROUTES])
 def test_a_route_keeps_to_its_description(
-    method: str, path: str, schema: schemathesis.BaseSchema, server: InProcess, known: list[str]
+    method: str, path: str, examples: int, schema: schemathesis.BaseSchema, server: InProcess, known: list[str]
 ) -> None:  # fmt: skip
     operation = schema[path][method]
     right, wrong = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
 
-    @bounded
+    @bounded(examples)
     @given(case=right, task_id=st.sampled_from(known), allowed=st.booleans())
     def what_fits(case: Any, task_id: str, allowed: bool) -> None:
         if "task_id" in case.path_parameters:
@@ -71,7 +73,7 @@ def test_a_route_keeps_to_its_description(
             case.body |= server.submission()
         case.call_and_validate(headers=KEY)
 
-    @bounded
+    @bounded(examples)
     @given(case=wrong)
     def what_does_not(case: Any) -> None:
         case.call_and_validate(headers=KEY)

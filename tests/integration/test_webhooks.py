@@ -241,7 +241,8 @@ def test_receivers_that_hang_or_are_dead_hold_up_no_other(tmp_path: Path) -> Non
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             dead = f"127.0.0.1:{closed.getsockname()[1]}"
-            async with scene(tmp_path, hanging.netloc, well.netloc, dead, workers=2) as s:
+            hosts = (hanging.netloc, well.netloc, dead)
+            async with scene(tmp_path, *hosts, timeout_seconds=60, workers=2) as s:
                 for number in range(20):
                     for url in (hanging.url, f"http://{dead}/", well.url):
                         await s.submit("succeed", url, "queued", file_id=f"{url}{number}")
@@ -263,7 +264,7 @@ def test_no_worker_waits_for_a_receiver(tmp_path: Path) -> None:
         return 200
 
     async def play(hanging: Receiver) -> None:
-        async with scene(tmp_path, hanging.netloc) as s:
+        async with scene(tmp_path, hanging.netloc, timeout_seconds=60) as s:
             tasks = [await s.submit("succeed", hanging.url) for _ in range(8)]
             for task in tasks:
                 await s.manager.wait(task.id)
