@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from demucs_server_worker.server import listing
 from tests.browser import browsing, drop, opened_page, overflow, row, until
 from tests.http_server import InProcess, serving, write_song
 
@@ -55,6 +59,37 @@ def test_a_task_is_followed_from_the_queue_to_its_end_without_a_reload(
     expect(row(page, "wait for the end").first).to_have_attribute("data-state", "cancelled")
     expect(row(page, "succeed 2")).to_have_attribute("data-state", "completed")
     assert server.task(first["id"])["state"] == server.task(second["id"])["state"] == "completed"
+
+
+def test_what_is_told_while_a_list_is_on_its_way_is_newer_than_the_list(
+    browser: Browser, server: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, begun, go_on = listing._written, threading.Event(), threading.Event()
+    lists = itertools.count(1)
+
+    def late(*args: Any) -> bytes:
+        if next(lists) == 2:  # the last that the page asks for by itself
+            begun.set()
+            assert go_on.wait(60)
+        return real(*args)
+
+    server.until_state(ended := server.submit("wait to end")["id"], "running")
+    server.until_state(deleted := server.submit("succeed and be deleted")["id"], "queued")
+    monkeypatch.setattr(listing, "_written", late)
+    with opened_page(browser, server.url, live=False) as page:
+        try:
+            assert begun.wait(60), "the list is read, with both tasks as they were"
+            server.client.post(f"/api/v1/tasks/{ended}/cancel")
+            expect(row(page, "wait to end")).to_have_attribute("data-state", "cancelled")
+            expect(row(page, "succeed and be deleted")).to_have_attribute("data-state", "completed")
+            server.client.delete(f"/api/v1/tasks/{deleted}")
+            expect(row(page, "succeed and be deleted")).to_have_count(0)
+        finally:
+            go_on.set()
+        page.locator("#connection[data-state=live]").wait_for()
+        page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        expect(row(page, "succeed and be deleted")).to_have_count(0)
+        assert row(page, "wait to end").get_attribute("data-state") == "cancelled"
 
 
 def test_a_failed_task_says_why_and_can_be_tried_again_and_deleted(page: Page, server: InProcess) -> None:

@@ -28,14 +28,15 @@ export class TaskPages {
 
   /** Reads the newest tasks anew, as after a time without news; what was deleted meanwhile goes. */
   async renew() {
+    const asked = this.store.words;
     const page = await listTasks({ limit: PAGE });
     const oldest = page.tasks.at(-1)?.createdAt ?? "";
     const told = new Set(page.tasks.map((task) => task.id));
     for (const task of [...this.store.all()]) {
       const within = page.cursor === null || task.createdAt > oldest;
-      if (within && !told.has(task.id)) this.store.remove(task.id);
+      if (within && !told.has(task.id)) this.store.remove(task.id, asked);
     }
-    page.tasks.forEach((task) => this.store.put(task));
+    page.tasks.forEach((task) => this.store.put(task, asked));
     if (!this.#cursors.has(null)) this.#cursors.set(null, page.cursor);
     await this.#begin();
   }
@@ -47,8 +48,9 @@ export class TaskPages {
     if (this.#loading || cursor === null) return;
     this.#loading = true;
     try {
+      const asked = this.store.words;
       const page = await listTasks({ state, cursor, limit: PAGE });
-      page.tasks.forEach((task) => this.store.put(task));
+      page.tasks.forEach((task) => this.store.put(task, asked));
       this.#cursors.set(state, page.cursor);
     } finally {
       this.#loading = false;

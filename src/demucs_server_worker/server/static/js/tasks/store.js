@@ -13,6 +13,14 @@ export class TaskStore {
   /** @type {Set<(changed: ReadonlySet<string>) => void>} */
   #watchers = new Set();
   #planned = false;
+  #words = 0;
+  /** @type {Map<string, number>} when each task was last told of, counted in words */
+  #told = new Map();
+
+  /** How many words there were so far. Whoever asks for many tasks notes it: what is told meanwhile is newer. */
+  get words() {
+    return this.#words;
+  }
 
   /** @param {string} id */
   get(id) {
@@ -28,8 +36,12 @@ export class TaskStore {
     return this.#tasks.size;
   }
 
-  /** @param {Task} task */
-  put(task) {
+  /**
+   * @param {Task} task
+   * @param {number} [asked] `words` when it was asked for; a word about it that came since stays
+   */
+  put(task, asked = this.#words) {
+    if (!this.#isNews(task.id, asked)) return;
     this.#tasks.set(task.id, task);
     this.#note(task.id);
   }
@@ -43,9 +55,22 @@ export class TaskStore {
     if (known?.state === "queued" && told.state === "queued") this.put({ ...known, queuePosition: told.queuePosition });
   }
 
-  /** @param {string} id */
-  remove(id) {
-    if (this.#tasks.delete(id)) this.#note(id);
+  /**
+   * @param {string} id
+   * @param {number} [asked] as for `put`
+   */
+  remove(id, asked = this.#words) {
+    if (this.#isNews(id, asked) && this.#tasks.delete(id)) this.#note(id);
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} asked
+   */
+  #isNews(id, asked) {
+    if ((this.#told.get(id) ?? 0) > asked) return false;
+    this.#told.set(id, ++this.#words);
+    return true;
   }
 
   /**
