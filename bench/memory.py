@@ -128,7 +128,7 @@ def _repository_for_demucs(folder: Path, arguments: argparse.Namespace) -> Path 
         return flags.repository(arguments, arguments.model)
     from demucs_server_worker.separation.models import load_model
 
-    return seeded.save_bag(folder / "demo", "demo", {"de300000": load_model("demo").members[0]}, form="th")
+    return seeded.save_bag(folder / "demo", "demo", {"de300000": load_model("demo").network(0)}, form="th")
 
 
 def _song(folder: Path, minutes: float) -> Path:

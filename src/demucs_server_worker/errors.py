@@ -241,6 +241,13 @@ class ModelUnavailable(ModelError):
     retryable = True
 
 
+class WeightsChanged(ModelError):
+    """The file {path} of model {model} is not the one any more that was there when the model was loaded."""
+
+    code = "model_unavailable"
+    retryable = True
+
+
 class ModelCorrupt(ModelError):
     """The file {path} of model {model} is damaged: {detail}. Delete it, so that it is fetched again."""
 

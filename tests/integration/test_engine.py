@@ -161,7 +161,7 @@ def test_the_demo_model_separates_as_demucs_would_and_well(engine: Engine, tmp_p
         mix = torch.from_numpy(read(path))
         mean, std = mix.mean(0).mean(), mix.mean(0).std() + 1e-8
         with torch.no_grad():
-            out = apply_model(load_model("demo").members[0], ((mix - mean) / std)[None], shifts=0)[0] * std + mean
+            out = apply_model(load_model("demo").network(0), ((mix - mean) / std)[None], shifts=0)[0] * std + mean
         for name, estimate in zip(SOURCES, out.numpy(), strict=True):
             expected = sdr(synthesise(seed, 6.0).stems[name], estimate)
             assert scores.stems[name] == pytest.approx(expected, abs=0.01)

@@ -48,15 +48,16 @@ def test_the_networks_are_those_that_demucs_loads(pickles: Path, repo: Path, nam
     members = getattr(theirs, "models", [theirs])
     weights = getattr(theirs, "weights", [[1.0] * len(theirs.sources)])
     assert len(loaded.members) == len(members)
-    for ours, other in zip(loaded.members, members, strict=True):
-        assert_same_network(ours, other)
+    for place, other in enumerate(members):
+        assert_same_network(loaded.network(place), other)
     assert [list(row) for row in loaded.weights] == weights
     assert list(loaded.sources) == theirs.sources
     assert (loaded.sample_rate, loaded.channels) == (theirs.samplerate, theirs.audio_channels)
 
 
 def test_networks_come_ready_to_compute(repo: Path) -> None:
-    for member in load_model("tiny_mix", repo).members:
+    model = load_model("tiny_mix", repo)
+    for member in map(model.network, range(3)):
         assert not any(module.training for module in member.modules())
         assert all(not parameter.requires_grad for parameter in member.parameters())
         assert {parameter.device.type for parameter in member.parameters()} == {"cpu"}
@@ -76,7 +77,7 @@ def test_a_member_named_twice_is_one_network(repo: Path) -> None:
 def test_half_precision_weights_become_single_precision(tmp_path: Path) -> None:
     network = model_repo.tiny_htdemucs()
     model_repo.save_member(tmp_path, "half", network, half=True)
-    loaded = load_model("half", tmp_path).members[0].state_dict()
+    loaded = load_model("half", tmp_path).network(0).state_dict()
     assert {value.dtype for value in loaded.values()} == {torch.float32}
     for name, value in network.state_dict().items():
         assert torch.equal(loaded[name], value.half().float())
@@ -125,7 +126,7 @@ def test_a_model_in_the_hubs_cache_is_loaded_without_a_network(cache: Path, tmp_
     fill_cache(cache, folder)
     assert locate("htdemucs", None).on_disk
     loaded = load_model("htdemucs", fetch=False)
-    assert_same_network(loaded.members[0], model_repo.tiny_htdemucs(3))
+    assert_same_network(loaded.network(0), model_repo.tiny_htdemucs(3))
     assert loaded.digest == load_model("htdemucs", folder).digest
 
 
@@ -139,7 +140,7 @@ def output_of(model: LoadedModel, seconds: float) -> torch.Tensor:
     torch.manual_seed(0)
     mix = 0.3 * torch.randn(1, 2, int(seconds * model.sample_rate))  # (batch, channels, samples)
     with torch.inference_mode():
-        return model.members[0](mix)[0]  # (stems, channels, samples)
+        return model.network(0)(mix)[0]  # (stems, channels, samples)
 
 
 @pytest.mark.parametrize("name", ["tiny_htdemucs", "tiny_hdemucs", "tiny_demucs"])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from demucs_server_worker.separation import models
 from demucs_server_worker.separation.backends import cache
 from demucs_server_worker.separation.backends.cache import ConversionCache
 from demucs_server_worker.separation.backends.choice import Backends, is_proven
@@ -19,7 +20,9 @@ from demucs_server_worker.separation.backends.split import Ends
 from demucs_server_worker.separation.backends.torch_backend import TorchBackend
 from demucs_server_worker.separation.device import multiplies_bf16
 from demucs_server_worker.separation.engine import Engine
-from demucs_server_worker.separation.models import LoadedModel
+from demucs_server_worker.separation.model_files import WeightFile
+from demucs_server_worker.separation.models import load_model
+from demucs_server_worker.separation.weights import fill
 from tests import model_repo
 from tests.audio_files import tones, write_pcm
 from tests.conftest import CONVERSIONS
@@ -106,28 +109,28 @@ def test_the_engine_separates_with_it_as_with_torch(repo: Path, folder: Path, tm
         assert ratio_db(expected, expected - stems["openvino"][name]) >= 90
 
 
-def test_weights_are_held_once_and_loaded_again_when_torch_needs_them(
-    tiny_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_weights_are_read_once_torch_needs_them_and_not_for_a_conversion(
+    repo: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reloaded: list[str] = []
-
-    def reload(model: LoadedModel) -> LoadedModel:
-        reloaded.append(model.name)
-        return loaded(model_repo.tiny_htdemucs())
-
-    backends = Backends("auto", folder, threads=lambda: 1, reload=reload)
     monkeypatch.setattr("demucs_server_worker.separation.backends.choice.LEAST_PARAMETERS", 1)
-    model, mix = loaded(model_repo.tiny_htdemucs()), noise(88_200)
-    fast = backends.of(model, 0, CPU, "fp32")
-    assert fast.computed.backend == "openvino"
+    assert Backends("auto", folder, threads=lambda: 1).of(load_model("tiny_htdemucs", repo), 0, CPU, "fp32")
+    read: list[WeightFile] = []
+    monkeypatch.setattr(models, "fill", lambda *of: [read.append(of[-1]), fill(*of)][1])
+    backends = Backends("auto", folder, threads=lambda: 1)
+    model, mix = load_model("tiny_htdemucs", repo), noise(88_200)
+    fast = [backends.of(model, 0, CPU, "fp32").computed.backend for _ in range(2)]
+    assert (fast, read) == (["openvino"] * 2, [])
     assert all(each.is_meta for each in model.members[0].parameters())
-    assert backends.of(model, 0, CPU, "fp32").computed.backend == "openvino"
-    assert reloaded == []
     monkeypatch.setattr(ConvertedCore, "prepare", _out_of_order)
     slow = backends.of(model, 0, CPU, "fp32")
-    assert slow.computed.backend == "torch"
-    assert reloaded == ["tiny"]
-    assert snr_db(slow.run(mix), of_torch(model_repo.tiny_htdemucs(), mix)) >= FP32_DB
+    assert (slow.computed.backend, read) == ("torch", [*model.files])
+    assert snr_db(slow.run(mix), of_torch(model_repo.tiny_htdemucs(1), mix)) >= FP32_DB
+
+
+def test_the_weights_of_a_fresh_conversion_are_held_once(tiny_path: Path, folder: Path) -> None:
+    model = loaded(model_repo.tiny_htdemucs())
+    assert Backends("openvino", folder, threads=lambda: 1).of(model, 0, CPU, "fp32").computed.backend == "openvino"
+    assert all(each.is_meta for each in model.members[0].parameters())
 
 
 def _out_of_order(*_: object) -> None:
@@ -146,7 +149,7 @@ def test_a_whole_conversion_that_openvino_cannot_read_is_made_anew(
             (folder / name).write_bytes(content)
 
     monkeypatch.setattr(cache, "_run_converter", converter)
-    backends = Backends("openvino", tmp_path, threads=lambda: 1, reload=lambda model: model)
+    backends = Backends("openvino", tmp_path, threads=lambda: 1)
     assert backends.of(loaded(model_repo.tiny_htdemucs()), 0, CPU, "fp32").computed.backend == "openvino"
     assert len(runs) == 2
     assert len(names_in(tmp_path)) == 1

@@ -14,7 +14,7 @@ from demucs_server_worker.separation.backends import choice
 from demucs_server_worker.separation.backends.cache import NoMemoryNow, NotConverted
 from demucs_server_worker.separation.backends.choice import Backends, Wanted, is_proven, why_not_openvino
 from demucs_server_worker.separation.backends.split import is_divisible
-from demucs_server_worker.separation.models import LoadedModel
+from demucs_server_worker.separation.models import LoadedModel, load_model
 from tests import model_repo
 
 CPU = torch.device("cpu")
@@ -31,12 +31,8 @@ def loaded(*members: nn.Module, digest: str = "d") -> LoadedModel:
     return LoadedModel("some", tuple(model_repo.SOURCES), 44_100, 2, members, rows, digest)
 
 
-def backends(wanted: Wanted, folder: Path, spare: LoadedModel | None = None) -> Backends:
-    def reload(model: LoadedModel) -> LoadedModel:
-        assert spare is not None
-        return spare
-
-    return Backends(wanted, folder, threads=lambda: 1, reload=reload)
+def backends(wanted: Wanted, folder: Path) -> Backends:
+    return Backends(wanted, folder, threads=lambda: 1)
 
 
 def test_a_hybrid_transformer_on_the_cpu_can_run_on_openvino() -> None:
@@ -173,10 +169,11 @@ def test_openvino_by_name_fails_where_nothing_can_be_converted(tmp_path: Path, m
         backends("openvino", tmp_path).of(loaded(model_repo.tiny_htdemucs()), 0, CPU, "fp32")
 
 
-def test_a_member_that_let_go_of_its_weights_is_loaded_again_for_torch(tmp_path: Path) -> None:
-    spare = loaded(model_repo.tiny_htdemucs(3))
-    empty = loaded(model_repo.tiny_htdemucs(3).to("meta"))
+def test_a_member_that_let_go_of_its_weights_reads_them_again_for_torch(tmp_path: Path) -> None:
+    repo = model_repo.save_bag(tmp_path / "repo", "some", {"aa": model_repo.tiny_htdemucs(3)})
+    model = load_model("some", repo)
+    model.network(0).to("meta")
     mix = torch.randn(1, 2, 88_200)
-    found = backends("torch", tmp_path, spare).of(empty, 0, CPU, "fp32").run(mix)
+    found = backends("torch", tmp_path).of(model, 0, CPU, "fp32").run(mix)
     with torch.inference_mode():
         assert torch.equal(found, model_repo.tiny_htdemucs(3)(mix))

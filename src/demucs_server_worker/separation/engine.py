@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from platformdirs import user_cache_path
 
-from demucs_server_worker.errors import SeparationCancelled
+from demucs_server_worker.errors import SeparationCancelled, WeightsChanged
 from demucs_server_worker.options import SeparationOptions
 from demucs_server_worker.separation import hub
 from demucs_server_worker.separation.backends.base import Backend
@@ -63,7 +63,7 @@ class Engine:
         self._use_threads()
         self._backends = Backends(
             backend, cache_dir or user_cache_path("demucs-server-worker", appauthor=False),
-            threads=torch.get_num_threads, reload=self._shelf.reload, on_fetch=on_fetch, memory_left=memory_left,
+            threads=torch.get_num_threads, on_fetch=on_fetch, memory_left=memory_left,
         )  # fmt: skip
 
     @property
@@ -117,7 +117,11 @@ class Engine:
                 return self._backends.of(model, place, device, precision, check)
 
             song = OneSong(job, model, backend_of, meter, check, self._use_threads)
-            return song.separate()
+            try:
+                return song.separate()
+            except WeightsChanged:
+                self._shelf.forget(model.name)
+                raise
 
     def _device_and_precision(self, options: SeparationOptions) -> tuple[torch.device, str]:
         device = self._device if options.device == "auto" else resolve_device(options.device)

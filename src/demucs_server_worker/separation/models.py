@@ -1,63 +1,35 @@
-"""From a model's name to modules that are ready to separate."""
+"""From a model's name to networks that are ready to separate."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from demucs.apply import BagOfModels
-from demucs.hf import load_safetensors_model
-from demucs.states import load_model as load_package
-from safetensors import safe_open
 from torch import nn
 
-from demucs_server_worker.errors import DemucsWorkerError, ModelCorrupt, ModelError
+from demucs_server_worker.errors import ModelError
 from demucs_server_worker.separation import hub
 from demucs_server_worker.separation.catalogue import locate
-from demucs_server_worker.separation.model_files import (
-    PICKLE,
-    VerifiedFiles,
-    WeightFile,
-    Weights,
-    digest_of,
-    verify,
-)
-
-# A safetensors file names a Python class, and Demucs' loader imports whatever it names. These are all that it may name.
-_NETWORKS = frozenset(
-    {
-        "demucs.demucs.Demucs",
-        "demucs.hdemucs.HDemucs",
-        "demucs.htdemucs.HTDemucs",
-        "demucs.wdemucs.WDemucs",
-    }
-)
-_QUANTIZERS = frozenset(
-    {
-        "diffq.diffq.DiffQuantizer",
-        "diffq.uniform.UniformQuantizer",
-    }
-)
-_NEEDS_DIFFQ = "its weights are quantised, which needs a package that is not installed: pip install diffq"
+from demucs_server_worker.separation.model_files import VerifiedFiles, WeightFile, Weights, digest_of, verify
+from demucs_server_worker.separation.weights import fill, has_weights, skeleton
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in memory, on the CPU, in eval mode, with no gradients.
+    """A model whose members are on the CPU, in eval mode, with no gradients, and read their weights when they must run.
 
     Attributes:
         name: as it was asked for.
         sources: the names of its stems, in the order of its output.
         sample_rate: in Hz, of the audio it takes and gives.
         channels: of the audio it takes and gives.
-        members: the networks whose outputs are averaged; one that the bag names twice is the same object twice.
+        members: the networks whose outputs are averaged; one that the bag names twice is the same object twice. They
+            know their rules, and may have no weights: `network` gives them whole.
         weights: one row a member, one column a source, as the bag gives them: not normalised.
         digest: sha256 in hex over its files of weights and its bag: the same digest is the same model.
+        files: where the members' weights are, in their order; empty for one that was not loaded from files.
     """
 
     name: str
@@ -67,12 +39,26 @@ class LoadedModel:
     members: tuple[nn.Module, ...]
     weights: Weights
     digest: str
+    files: tuple[WeightFile, ...] = ()
+
+    def network(self, place: int) -> nn.Module:
+        """The member at a place of the bag with its weights, which are read from its file where it has none.
+
+        Raises:
+            WeightsChanged: when the file is not the one any more that was there when the model was loaded.
+            ModelCorrupt: when it does not load.
+            ModelError: when it cannot be read.
+        """
+        network = self.members[place]
+        if not has_weights(network):
+            fill(self.name, network, self.files[place])
+        return network
 
 
 def load_model(
     name: str, repo: Path | None = None, *, fetch: bool = True, on_fetch: hub.Progress | None = None
 ) -> LoadedModel:
-    """Load a model into memory.
+    """Find a model, verify its files, and build its networks; their weights are read once they are needed.
 
     Weights are taken as safetensors. Pickles (`.th`), which can carry code, are loaded from `repo` only: whoever
     configured that folder vouches for it. Demucs' old server of pickles is not asked at all, because the eight hex
@@ -97,77 +83,9 @@ def load_model(
         complete = hub.fetch(files, on_fetch) if fetch else hub.checked(files)
     else:
         complete = verify(files)
-    networks = {weights.signature: _load_weights(name, weights.path) for weights in _distinct(complete)}
+    distinct = {weights.signature: weights.path for weights in complete.weights}
+    networks = {signature: skeleton(name, path) for signature, path in distinct.items()}
     return _assemble(complete, [networks[weights.signature] for weights in complete.weights])
-
-
-def _distinct(files: VerifiedFiles) -> list[WeightFile]:
-    return list({weights.signature: weights for weights in files.weights}.values())
-
-
-def _load_weights(model: str, path: Path) -> nn.Module:
-    with _as_model_error(model, path):
-        if path.suffix == PICKLE:
-            network: object = load_package(path)  # type: ignore[no-untyped-call]
-        else:
-            _check_classes(model, path)
-            network = load_safetensors_model(path)
-    if not isinstance(network, nn.Module):
-        raise ModelCorrupt(path=path, model=model, detail="it does not hold a network")
-    return network.eval().requires_grad_(False)
-
-
-@contextmanager
-def _as_model_error(model: str, path: Path) -> Iterator[None]:
-    """Turn whatever Demucs, torch or a pickle raise over a bad file into an error of ours."""
-    try:
-        yield
-    except (DemucsWorkerError, MemoryError):
-        raise
-    except SystemExit as error:  # Demucs ends the whole process where diffq is missing
-        raise ModelError(model=model, detail=_NEEDS_DIFFQ) from error
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        detail = _NEEDS_DIFFQ if package == "diffq" else f"it needs the package {package}, which is not installed"
-        raise ModelError(model=model, detail=detail) from error
-    except OSError as error:
-        raise ModelError(model=model, detail=f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:
-        detail = f"it does not load ({type(error).__name__}: {_first_line(error)})"
-        raise ModelCorrupt(path=path, model=model, detail=detail) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
-
-
-def _check_classes(model: str, path: Path) -> None:
-    """Refuse a file whose metadata would have anything imported but a network of Demucs or a quantiser of diffq."""
-    # Read by the same parser that the loader uses, so that the two cannot understand a file differently.
-    with safe_open(str(path), framework="pt") as file:
-        metadata = file.metadata() or {}
-    network = metadata.get("klass")
-    if network not in _NETWORKS:
-        detail = f"it wants to be loaded as {network}, which is not a network of Demucs"
-        raise ModelCorrupt(path=path, model=model, detail=detail)
-    if "structure" not in metadata:
-        return
-    classes = set(_classes_in(json.loads(metadata["structure"])))
-    if strangers := sorted(classes - _QUANTIZERS):
-        raise ModelCorrupt(path=path, model=model, detail=f"it wants to import {strangers[0]}")
-    if classes and importlib.util.find_spec("diffq") is None:
-        raise ModelError(model=model, detail=_NEEDS_DIFFQ)
-
-
-def _classes_in(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if "_class" in node:
-            yield str(node["_class"])
-        for value in node.values():
-            yield from _classes_in(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _classes_in(value)
 
 
 def _assemble(files: VerifiedFiles, networks: list[Any]) -> LoadedModel:
@@ -187,4 +105,5 @@ def _assemble(files: VerifiedFiles, networks: list[Any]) -> LoadedModel:
         members=tuple(networks),
         weights=tuple(tuple(float(weight) for weight in row) for row in together.weights),
         digest=digest_of(files),
+        files=files.weights,
     )

@@ -34,11 +34,6 @@ class ModelShelf:
         self._kept.move_to_end(name)
         return self._kept[name]
 
-    def reload(self, model: LoadedModel) -> LoadedModel:
-        """Load anew a model whose members have let go of their weights.
-
-        Raises:
-            ModelError, UnknownModel, InvalidOption: as `load_model`.
-        """
-        self._kept.pop(model.name, None)
-        return self.take(model.name)
+    def forget(self, name: str) -> None:
+        """Have the model `name` loaded anew when it is taken next."""
+        self._kept.pop(name, None)

@@ -77,7 +77,7 @@ def measure(task: Task) -> None:
 
 
 def _machine(model: LoadedModel, device: torch.device, task: Task) -> dict[str, Any]:
-    network = model.members[0].to(device)
+    network = model.network(0).to(device)
     dtype = resolve_precision(task.precision, device, proven=is_proven(network))
     openvino = why_not_openvino(network, device, torch.float32) is None
     by_itself = openvino and is_proven(network) and why_not_openvino(network, device, dtype) is None
@@ -139,15 +139,10 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _run_on_request(model: LoadedModel, device: torch.device, task: Task) -> None:
-    def reload(model: LoadedModel) -> LoadedModel:
-        return load_model(model.name, Path(task.repo) if task.repo else None, fetch=False)
-
     def on_fetch(file: str, done: int, total: int | None) -> None:
         _say("converting", seconds=done)
 
-    backends = Backends(
-        task.backend, Path(task.cache_dir), threads=torch.get_num_threads, reload=reload, on_fetch=on_fetch
-    )
+    backends = Backends(task.backend, Path(task.cache_dir), threads=torch.get_num_threads, on_fetch=on_fetch)
     segment = _segment_of(model)
     backend = backends.of(model, 0, device, task.precision)
     window = torch.randn(1, model.channels, segment)

@@ -56,7 +56,7 @@ class Backends:
 
     def __init__(
         self, wanted: Wanted, folder: Path, *, threads: Callable[[], int],
-        reload: Callable[[LoadedModel], LoadedModel], on_fetch: hub.Progress | None = None,
+        on_fetch: hub.Progress | None = None,
         memory_left: Callable[[], int | None] = unknown,
     ) -> None:  # fmt: skip
         """Choose how to choose.
@@ -65,7 +65,6 @@ class Backends:
             wanted: `auto` takes OpenVINO where it is faster and was proven, else torch.
             folder: of conversions.
             threads: says with how many to compute.
-            reload: loads a model again, whose weights were let go of.
             on_fetch: told that a conversion is on its way, as of a model that arrives.
             memory_left: bytes of memory that are free, or None where nobody can tell.
 
@@ -77,7 +76,6 @@ class Backends:
         self._wanted = wanted
         self._cache = ConversionCache(folder, memory_left)
         self._threads = threads
-        self._reload = reload
         self._on_fetch = on_fetch
         self._cores: OrderedDict[str, dict[int, ConvertedCore]] = OrderedDict()  # by the model's digest, and place
         self._given_up: set[str] = set()  # digests of models that OpenVINO failed with
@@ -99,15 +97,16 @@ class Backends:
         Raises:
             ModelError: when OpenVINO must be used and cannot be.
             OutOfMemory: when it must be used, and there is too little memory to convert the model.
+            WeightsChanged, ModelCorrupt: when the weights must be read, and are not those of the model.
             InvalidOption: for a precision that the device does not have.
         """
         network = model.members[place]
         dtype = resolve_precision(precision, device, proven=is_proven(network))
         if self._wanted == "torch" or not self._may_use_openvino(model, network, device, dtype):
-            return TorchBackend(self._whole(model, place), device, dtype)
+            return TorchBackend(model.network(place), device, dtype)
         try:
             core = self._core(model, place, check)
-            # From here on the conversion holds the weights. They would cost as much again while it is compiled.
+            # The conversion holds the weights. If they were read to make it, they would count twice from here on.
             network.to("meta")
             return OpenVinoBackend(Ends(network), core, dtype, self._threads)
         except NoMemoryNow as error:
@@ -115,12 +114,12 @@ class Backends:
             if self._wanted == "openvino":
                 raise OutOfMemory(detail=str(error)) from error
             self._go_without(model, str(error))
-            return TorchBackend(self._whole(model, place), device, dtype)
+            return TorchBackend(model.network(place), device, dtype)
         except (NotConverted, RuntimeError, ImportError) as error:
             self._go_without(model, str(error).strip().partition("\n")[0])
             self._given_up.add(model.digest)
             self._cores.pop(model.digest, None)
-            return TorchBackend(self._whole(model, place), device, dtype)
+            return TorchBackend(model.network(place), device, dtype)
 
     def preload(self, model: LoadedModel, device: torch.device, precision: str) -> None:
         """Have what runs `model` ready, but for a bag of several members: a song may need but one of them.
@@ -167,7 +166,7 @@ class Backends:
 
     def _opened(self, digest: str, model: LoadedModel, place: int, check: Callable[[], None]) -> ConvertedCore:
         def network() -> nn.Module:
-            return self._whole(model, place)
+            return model.network(place)
 
         def on_wait(seconds: float) -> None:
             check()
@@ -185,13 +184,6 @@ class Backends:
         if self._wanted == "openvino":
             raise ModelError(model=model.name, detail=f"it cannot run on OpenVINO: {reason}")
         self._say(logging.WARNING, f"{model.name} runs on torch, because OpenVINO cannot be used: {reason}")
-
-    def _whole(self, model: LoadedModel, place: int) -> nn.Module:
-        """The member with its weights, which it may have lost to a conversion."""
-        network = model.members[place]
-        if not any(each.is_meta for each in network.parameters()):
-            return network
-        return self._reload(model).members[place]
 
     def _say(self, level: int, text: str) -> None:
         """Once."""
