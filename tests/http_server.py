@@ -176,7 +176,7 @@ class _Thread:
         sockets = bind(self._manager.settings)
         await self._manager.start()
         async with opened(self._manager) as services:
-            http = HttpServer(create_app(services), sockets)
+            http = HttpServer(create_app(services), sockets, most_connections=self._manager.settings.max_connections)
             await http.start()
             self._server = InProcess(
                 http.url, self._folder, self._headers, manager=self._manager, services=services,

@@ -136,6 +136,7 @@ class Settings(BaseSettings):
     allowed_hosts: Names = Field(
         (), description="further names by which clients may call the server, comma-separated, as behind a proxy"
     )
+    max_connections: int = Field(500, ge=1, description="HTTP connections at once; further ones are answered 503")
     upload_patience: Seconds = Field(
         30.0, gt=0, le=3600, description="an upload that brings less than 1 kB a second over this time is broken off"
     )

@@ -86,7 +86,7 @@ async def _serve(settings: Settings, sockets: list[socket.socket], plan: Plan | 
         # be cleaned up after.
         await manager.start()
         async with opened(manager) as services, watching(plan, manager, partial(length_of, services)):
-            http = HttpServer(create_app(services), sockets)
+            http = HttpServer(create_app(services), sockets, most_connections=settings.max_connections)
             await http.start()
             _introduce(manager, http.url)
             await signals.stop.wait()

@@ -13,11 +13,12 @@ from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from demucs_server_worker.errors import DemucsWorkerError, Forbidden, InvalidRequest, Unauthorized
+from demucs_server_worker.errors import DemucsWorkerError, Forbidden, InvalidRequest, NotReady, Unauthorized
 from demucs_server_worker.server.closing import drop_the_rest, is_sending
 from demucs_server_worker.server.intake import Intake, announces_body, check_announced, is_upload
-from demucs_server_worker.server.paths import API_PREFIX, OPEN_PATHS, SESSION_COOKIE
+from demucs_server_worker.server.paths import API_PREFIX, HEALTH_PATHS, OPEN_PATHS, SESSION_COOKIE
 from demucs_server_worker.server.problems import UNFORESEEN, problem_of, problem_response
+from demucs_server_worker.server.protocol import is_spare
 from demucs_server_worker.server.security import (
     SAFE_METHODS,
     Names,
@@ -43,6 +44,10 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
+_CROWDED = (
+    "The server has as many connections as DEMUCS_WORKER_MAX_CONNECTIONS allows. Try again in a moment, with fewer at "
+    "once."
+)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _log = structlog.get_logger("demucs_server_worker.access")
@@ -81,6 +86,8 @@ class Gate:
                 self._note(scope, answer, time.monotonic() - began)
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
+        if is_spare(scope) and scope["path"] not in HEALTH_PATHS:
+            raise NotReady(_CROWDED)
         if len(scope["headers"]) > MOST_HEADERS:
             raise InvalidRequest(detail=f"it has more than {MOST_HEADERS} headers.")
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADER_BYTES:
@@ -154,8 +161,8 @@ class _Answer:
         headers["X-Request-ID"] = self.request_id
         if self._scope["path"].startswith(API_PREFIX):
             headers.setdefault("Cache-Control", "no-store")
-        if self._ends_early:
-            # What is left of the body would be taken for the next request, or waited for.
+        if self._ends_early or is_spare(self._scope):
+            # What is left of the body would be taken for the next request, or waited for; and others want to be heard.
             headers["Connection"] = "close"
 
 

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from demucs_server_worker.errors import InvalidSetting
 from demucs_server_worker.exposure import check_exposure
 from demucs_server_worker.server.gate import MOST_HEADER_BYTES
-from demucs_server_worker.server.protocol import PatientProtocol
+from demucs_server_worker.server.protocol import PatientConfig, PatientProtocol
 from demucs_server_worker.settings import Settings
 
 KEEP_ALIVE_SECONDS = 30
@@ -76,14 +76,15 @@ def _refused(settings: Settings, error: OSError) -> InvalidSetting:
 class HttpServer:
     """Serves an application until it is told to stop. Signals are none of its business."""
 
-    def __init__(self, app: FastAPI, sockets: Sequence[socket.socket]) -> None:
-        """Args: app: the application; sockets: bound."""
-        config = uvicorn.Config(
+    def __init__(self, app: FastAPI, sockets: Sequence[socket.socket], *, most_connections: int) -> None:
+        """Args: app: the application; sockets: bound; most_connections: at once, see `protocol`."""
+        config = PatientConfig(
             app, http=PatientProtocol, ws="none", loop="none", lifespan="off", log_config=None, log_level="error",
             access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
             h11_max_incomplete_event_size=MOST_HEADER_BYTES,
         )  # fmt: skip
+        config.most_connections = most_connections
         self._sockets = list(sockets)
         self._server = _Server(config)
         self._serving: asyncio.Task[None] | None = None

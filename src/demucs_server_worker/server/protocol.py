@@ -1,25 +1,54 @@
-"""uvicorn's HTTP/1.1 with a deadline for a request's head: a client that never finishes one holds no connection."""
+"""uvicorn's HTTP/1.1 with a deadline for a request's head and a bound on connections: a client that never finishes one
+holds no connection, and those that hold many leave room for others."""
 
 from __future__ import annotations
 
 import asyncio
 
 import h11
+import uvicorn
+from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 15.0
+# Past the bound, so many connections more are told that there are too many, or how the server is; the rest are closed
+# unheard.
+SPARE_CONNECTIONS = 32
+SPARE_HEAD_SECONDS = 2.0
+
+
+_SPARE = "spare"
+
+
+def is_spare(scope: Scope) -> bool:
+    """Whether a request came on a connection past the bound."""
+    return bool(scope.get("state", {}).get(_SPARE, False))
+
+
+class PatientConfig(uvicorn.Config):
+    """uvicorn's configuration, and the most connections that are served at once."""
+
+    most_connections: int
 
 
 class PatientProtocol(H11Protocol):
     """Waits for the head of a request, but not for ever."""
 
+    config: PatientConfig
     _head_deadline: asyncio.TimerHandle | None = None
+    _is_spare = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there and owes a request."""
         super().connection_made(transport)
+        most = self.config.most_connections
+        spare = sum(isinstance(each, PatientProtocol) and each._is_spare for each in self.connections)
+        self._is_spare = len(self.connections) - spare > most
+        if len(self.connections) > most + SPARE_CONNECTIONS:
+            transport.abort()
+            return
         # For answers that have to break off a connection which nobody reads from.
-        self.app_state = {**self.app_state, "transport": transport}
+        self.app_state = {**self.app_state, "transport": transport, _SPARE: self._is_spare}
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -42,7 +71,9 @@ class PatientProtocol(H11Protocol):
         if not waits:
             self._unwatch()
         elif self._head_deadline is None:
-            self._head_deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            self._head_deadline = self.loop.call_later(
+                SPARE_HEAD_SECONDS if self._is_spare else HEAD_SECONDS, self._give_up
+            )
 
     def _unwatch(self) -> None:
         if self._head_deadline is not None:
