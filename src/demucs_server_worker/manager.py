@@ -297,6 +297,10 @@ class WorkerManager:
             problems=self._health.problems,
         )
 
+    def report(self, key: str, problem: str | None) -> None:
+        """Enter a problem that was found elsewhere into the status, or with None its end; `key` tells which."""
+        self._health.report(key, problem)
+
     @property
     def accepting(self) -> bool:
         """Whether new tasks are taken: it has started, and was not told to stop."""

@@ -143,6 +143,43 @@ def test_a_machines_clock_that_jumps_a_day_ends_nothing(tmp_path: Path, monkeypa
     run(scene())
 
 
+def test_a_clock_that_came_up_years_ahead_deletes_nothing_until_it_is_set_right(tmp_path: Path) -> None:
+    async def scene() -> None:
+        clock = Clock()
+        async with retained(tmp_path, clock) as (on, retention):
+            task = await done(on, upload(tmp_path))
+            right = clock.now
+            clock.now = right + 5 * 365 * 86_400
+            assert await retention.sweep() == 0
+            (problem,) = on.get_status()["health"]["problems"]
+            assert (
+                f"The clock says {time.gmtime(clock.now).tm_year}-" in problem and "no results are deleted" in problem
+            )
+            assert await retention.sweep() == 0
+            clock.now = right
+            assert await retention.sweep() == 0
+            assert on.get_status()["health"]["problems"] == []
+            assert on.get_task(task.id).state is TaskState.COMPLETED
+
+    run(scene())
+
+
+def test_after_a_long_rest_the_clock_is_believed_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        clock = Clock()
+        async with retained(tmp_path, clock) as (on, retention):
+            task = await done(on, upload(tmp_path))
+            clock.now += 5 * 365 * 86_400
+            assert await retention.sweep() == 0
+            monkeypatch.setattr(module, "DOUBT_SECONDS", 0.0)
+            assert await retention.sweep() == 1
+            assert on.get_status()["health"]["problems"] == []
+            with pytest.raises(TaskNotFound):
+                on.get_task(task.id)
+
+    run(scene())
+
+
 def test_what_was_made_for_tasks_that_are_no_more_is_removed_at_the_start(tmp_path: Path) -> None:
     async def scene() -> None:
         async with retained(tmp_path) as (on, retention):

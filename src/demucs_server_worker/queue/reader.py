@@ -123,6 +123,11 @@ class TaskReader:
         """The ids of uploaded tasks that ended before a time (epoch seconds), those that ended first first."""
         return [row["id"] for row in self._database.all("list_finished_uploads", before=before, limit=limit)]
 
+    def newest_end(self) -> float | None:
+        """When the task that ended last did (epoch seconds); None where none has."""
+        row = self._database.one("newest_end")
+        return row["finished_at"] if row else None
+
     def position(self, task_id: str) -> int | None:
         """The place of a queued task, 1 for the next to start; None when it is not queued.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -21,6 +23,10 @@ from demucs_server_worker.task import Task
 SWEEP_SECONDS = 3_600.0
 # Between two batches, everybody else has a turn at the queue.
 BATCH = 50
+# A clock that is so much further than the retention reaches from the last thing that is known is not believed at once:
+# it may have come up years ahead, and be set right in a moment.
+FAR_SECONDS = 90 * 86_400.0
+DOUBT_SECONDS = 3_600.0
 
 _log = structlog.get_logger("demucs_server_worker.retention")
 
@@ -45,7 +51,9 @@ class Retention:
         self._uploads = uploads
         self._derived = derived
         self._seconds = seconds
-        self._clock = clock or SteadyClock()
+        self._read_clock: Callable[[], Callable[[], float]] = (lambda: clock) if clock else SteadyClock
+        self._clock = self._read_clock()
+        self._in_doubt_since: float | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -81,15 +89,36 @@ class Retention:
         return task
 
     async def sweep(self) -> int:
-        """Delete the uploads that finished longer ago than they are kept. Gives how many those were."""
-        before = self._clock() - self._seconds
+        """Delete the uploads that finished longer ago than they are kept. Gives how many those were: none while the
+        clock is in doubt."""
+        if self._in_doubt_since is not None:
+            self._clock = self._read_clock()
+        now = self._clock()
         swept = 0
-        while batch := await asyncio.to_thread(self._expired, before):
+        while batch := await asyncio.to_thread(self._expired, now - self._seconds):
+            if not await self._believes(now):
+                return swept
             gone = [await self._gone(task_id) for task_id in batch]
             swept += sum(gone)
             if not any(gone):
                 break  # what cannot be deleted now is tried again in an hour
+        self._manager.report("clock", None)
         return swept
+
+    async def _believes(self, now: float) -> bool:
+        """Whether it can be `now`: near what is known, or so far off for `DOUBT_SECONDS`, as after a long rest."""
+        newest = await asyncio.to_thread(self._newest_end)
+        if newest is None or now - newest <= self._seconds + FAR_SECONDS:
+            return True
+        if self._in_doubt_since is None:
+            self._in_doubt_since = time.monotonic()
+            problem = (
+                f"The clock says {_day(now)}, and the task that ended last did on {_day(newest)}: no results are "
+                f"deleted for {DOUBT_SECONDS / 60:g} minutes. Set the clock if it is wrong."
+            )
+            _log.warning("results are not deleted", reason=problem)
+            self._manager.report("clock", problem)
+        return time.monotonic() - self._in_doubt_since >= DOUBT_SECONDS
 
     async def forget_strays(self) -> int:
         """Remove what was made of the stems of tasks that are no more. Gives of how many."""
@@ -112,6 +141,10 @@ class Retention:
 
     # --- on a thread: long lists are read on a connection of their own -----------------------------------------------
 
+    def _newest_end(self) -> float | None:
+        with self._reader() as reader:
+            return reader.newest_end()
+
     def _expired(self, before: float) -> list[str]:
         with self._reader() as reader:
             return reader.finished_uploads(before, limit=BATCH)
@@ -125,6 +158,10 @@ class Retention:
 
     def _reader(self) -> TaskReader:
         return TaskReader(Path(self._manager.settings.data_dir, "queue.db"))
+
+
+def _day(epoch_seconds: float) -> str:
+    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%d")
 
 
 async def _guarded(work: Callable[[], Awaitable[int]]) -> int:
