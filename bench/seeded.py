@@ -79,9 +79,21 @@ def save_member(folder: Path, signature: str, network: nn.Module, form: Form = "
         torch.save({"klass": type(network), "args": args, "kwargs": init, "state": state, "training_args": {}}, path)
     else:
         save_file(state, path, metadata=metadata_of(network))
+        _order_metadata(path)
     if kwargs.get("checksum"):
         return path.rename(folder / f"{signature}-{sha256(path.read_bytes()).hexdigest()[:8]}.{form}")
     return path
+
+
+def _order_metadata(path: Path) -> None:
+    """safetensors writes them in an order of chance: the same network is to be the same file, by which conversions are
+    found again."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))
 
 
 def metadata_of(network: nn.Module) -> dict[str, str]:

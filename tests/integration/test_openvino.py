@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from demucs_server_worker.separation.backends.torch_backend import TorchBackend
 from demucs_server_worker.separation.device import multiplies_bf16
 from demucs_server_worker.separation.engine import Engine
 from demucs_server_worker.separation.model_files import WeightFile
-from demucs_server_worker.separation.models import load_model
+from demucs_server_worker.separation.models import LoadedModel, load_model
 from demucs_server_worker.separation.weights import fill
 from tests import model_repo
 from tests.audio_files import tones, write_pcm
@@ -33,6 +34,18 @@ pytest.importorskip("openvino")
 
 CPU = torch.device("cpu")
 FP32_DB, HALF_DB = 110.0, 40.0
+
+WATCH = """
+import os, sys
+def hook(event, arguments):
+    if event.startswith("socket.") or event in ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.fork"):
+        with open(os.environ["HEARD"], "a") as file:
+            file.write(event + "\\n")
+    if event == "import" and arguments[0].partition(".")[0] in ("openvino", "openvino_telemetry"):
+        with open(os.environ["IMPORTED"], "a") as file:
+            file.write(arguments[0] + "\\n")
+sys.addaudithook(hook)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +60,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tiny_path(folder: Path) -> Path:
-    """Under the name that `Backends` gives the first member of `conversions.loaded`."""
-    return ConversionCache(folder).take("tiny_htdemucs/0", model_repo.tiny_htdemucs, quiet)
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a conversion of the tiny network, and what its converter imported and asked the system for."""
+    folder = tmp_path_factory.mktemp("watched")
+    (folder / "sitecustomize.py").write_text(WATCH)
+    (folder / "home").mkdir()
+    torch.save(model_repo.tiny_htdemucs(), folder / NETWORK)
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "CI"},  # where it would hold its tongue
+        "PYTHONPATH": str(folder), "HEARD": str(folder / "heard"), "IMPORTED": str(folder / "imported"),
+        "HOME": str(folder / "home"),
+    }  # fmt: skip
+    with subprocess.Popen(converter_command(folder), env=environment, stdin=subprocess.PIPE) as converter:
+        assert converter.wait(120) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_path(watched: Path, folder: Path) -> Path:
+    """The same conversion under the name that `Backends` gives the first member of `conversions.loaded`."""
+
+    def converter(to: Path, on_wait: object) -> None:
+        for name in (CONVERTED, WEIGHTS):
+            shutil.copy(watched / name, to)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "_run_converter", converter)
+        return ConversionCache(folder).take("tiny_htdemucs/0", model_repo.tiny_htdemucs, quiet)
 
 
 @pytest.fixture(scope="module")
@@ -155,73 +192,57 @@ def test_a_whole_conversion_that_openvino_cannot_read_is_made_anew(
     assert len(names_in(tmp_path)) == 1
 
 
-WATCH = """
-import os, sys
-def hook(event, arguments):
-    if event.startswith("socket.") or event in ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.fork"):
-        with open(os.environ["HEARD"], "a") as file:
-            file.write(event + "\\n")
-    if event == "import" and arguments[0].partition(".")[0] in ("openvino", "openvino_telemetry"):
-        with open(os.environ["IMPORTED"], "a") as file:
-            file.write(arguments[0] + "\\n")
-sys.addaudithook(hook)
-"""
-
-
-def test_a_conversion_phones_nobody(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(WATCH)
-    torch.save(model_repo.tiny_htdemucs(), tmp_path / NETWORK)
-    heard, imported = tmp_path / "heard", tmp_path / "imported"
-    home = tmp_path / "home"
-    home.mkdir()
-    environment = {
-        **{name: value for name, value in os.environ.items() if name != "CI"},  # where it would hold its tongue
-        "PYTHONPATH": str(tmp_path), "HEARD": str(heard), "IMPORTED": str(imported), "HOME": str(home),
-    }  # fmt: skip
-    with subprocess.Popen(converter_command(tmp_path), env=environment, stdin=subprocess.PIPE) as converter:
-        assert converter.wait(120) == 0
-    assert (tmp_path / CONVERTED).stat().st_size > 0
-    assert "openvino" in imported.read_text().split()  # the watch works
-    assert not heard.exists()
-    assert not any(name.startswith("openvino_telemetry.") for name in imported.read_text().split())
-    assert not (home / "intel").exists()  # where it keeps its user's id and consent
+def test_a_conversion_phones_nobody(watched: Path) -> None:
+    assert (watched / CONVERTED).stat().st_size > 0
+    imported = (watched / "imported").read_text().split()
+    assert "openvino" in imported  # the watch works
+    assert not (watched / "heard").exists()
+    assert not any(name.startswith("openvino_telemetry.") for name in imported)
+    assert not (watched / "home" / "intel").exists()  # where it keeps its user's id and consent
 
 
 # --- the architecture that Demucs publishes ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def published() -> nn.Module:
-    network = model_repo.htdemucs()
-    assert is_proven(network)
-    return network
+def published(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return load_model("htdemucs", model_repo.make_htdemucs_repo(tmp_path_factory.mktemp("published")))
+
+
+class Passes:
+    """A full segment of the published network by each way; each way is gone once."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._network, self._mix = model_repo.htdemucs(), noise(343_980)
+        # The one that workers take for this model: tests that run them (test_real_songs.py) find it, or left it here.
+        digest = f"{model.digest}/0"
+        self._core = ConvertedCore(ConversionCache(CONVERSIONS).take(digest, model_repo.htdemucs, quiet))
+        self._found: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def by(self, backend: str, dtype: torch.dtype) -> Tensor:
+        if (backend, dtype) not in self._found:
+            self._found[backend, dtype] = (
+                of_torch(self._network, self._mix, dtype)
+                if backend == "torch"
+                else OpenVinoBackend(Ends(self._network), self._core, dtype, torch.get_num_threads).run(self._mix)
+            )
+        return self._found[backend, dtype]
 
 
 @pytest.fixture(scope="module")
-def passes(published: nn.Module) -> dict[str, Tensor]:
-    """One full segment by each way."""
-    conversion = ConversionCache(CONVERSIONS).take("published htdemucs, seed 0", lambda: published, quiet)
-    core, mix = ConvertedCore(conversion), noise(343_980)
-    converted = {
-        name: OpenVinoBackend(Ends(published), core, dtype, torch.get_num_threads).run(mix)
-        for name, dtype in (("openvino fp32", torch.float32), ("openvino bf16", torch.bfloat16))
-    }
-    return {
-        **converted,
-        "torch fp32": of_torch(published, mix),
-        "torch bf16": of_torch(published, mix, torch.bfloat16),
-    }
+def passes(published: LoadedModel) -> Passes:
+    return Passes(published)
 
 
-def test_the_published_htdemucs_in_fp32_is_that_of_torch(passes: dict[str, Tensor]) -> None:
-    assert snr_db(passes["torch fp32"], passes["openvino fp32"]) >= FP32_DB
+def test_the_published_htdemucs_in_fp32_is_that_of_torch(passes: Passes) -> None:
+    assert is_proven(model_repo.htdemucs())
+    assert snr_db(passes.by("torch", torch.float32), passes.by("openvino", torch.float32)) >= FP32_DB
 
 
-@pytest.mark.parametrize("how", ["openvino bf16", "torch bf16"])
-def test_the_published_htdemucs_in_bf16_stays_within_the_gate(passes: dict[str, Tensor], how: str) -> None:
-    if not multiplies_bf16(CPU):
-        pytest.skip("auto is fp32 on this processor")
-    expected = passes["torch fp32"]
-    found = [snr_db(expected[:, place], passes[how][:, place]) for place in range(4)]
-    assert min(found) >= HALF_DB
-    assert max(found) < FP32_DB  # it was bf16
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+@pytest.mark.skipif(not multiplies_bf16(CPU), reason="auto is fp32 on this processor")
+def test_the_published_htdemucs_in_bf16_stays_within_the_gate(passes: Passes, backend: str) -> None:
+    expected, found = passes.by("torch", torch.float32), passes.by(backend, torch.bfloat16)
+    ratios = [snr_db(expected[:, place], found[:, place]) for place in range(4)]
+    assert min(ratios) >= HALF_DB
+    assert max(ratios) < FP32_DB  # it was bf16
