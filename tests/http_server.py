@@ -44,7 +44,7 @@ from tests.servers import Server
 
 T = TypeVar("T")
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 180.0
 API = "/api/v1"
 
 

@@ -18,7 +18,7 @@ from tests.workers import scripted
 
 T = TypeVar("T")
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 180.0
 
 
 def run(scene: Coroutine[Any, Any, T]) -> T:

@@ -11,7 +11,7 @@ from io import BufferedReader
 from typing import Any
 from urllib.parse import urlsplit
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 180.0
 BOUNDARY = "frontier"
 
 

@@ -216,7 +216,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 def start(how: str, protocol: int) -> None:
     """Be a worker that starts `how`: well, broken (says BootFailed), dead (exits 3), mute (never ready), short-lived
-    (ready, then dies), fetching (fetches a model for two seconds first)."""
+    (ready, then dies), fetching (fetches a model for four seconds first)."""
     if how == "dead":
         print("no module named torch", file=sys.stderr)
         os._exit(3)
@@ -230,7 +230,7 @@ def start(how: str, protocol: int) -> None:
         if how == "short-lived":
             threading.Timer(0.05, os._exit, (9,)).start()
         if how == "fetching":
-            until = time.monotonic() + 2.0
+            until = time.monotonic() + 4.0
             _until(lambda: on_fetch("model", 1, 2) or time.monotonic() > until)
         return ScriptedEngine(boot, raw)
 

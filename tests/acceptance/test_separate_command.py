@@ -263,7 +263,7 @@ def on_a_terminal(*arguments: str, cwd: Path) -> tuple[int, str]:
     try:
         while chunk := _read(main):
             written += chunk
-        return process.wait(timeout=60), written.decode()
+        return process.wait(timeout=180), written.decode()
     finally:
         process.kill()
         process.wait()

@@ -137,11 +137,11 @@ def test_a_second_server_on_the_same_folder_is_refused_in_one_sentence(tmp_path:
         server.log("serving")
         second = subprocess.run(
             [sys.executable, "-m", "demucs_server_worker", "--data-dir", str(data)], capture_output=True, text=True,
-            timeout=60,
+            timeout=180,
         )  # fmt: skip
         assert second.returncode == 2 and "--data-dir" in second.stderr, "flags need the command's name"
         second = subprocess.run(
-            [sys.executable, "-m", "demucs_server_worker"], capture_output=True, text=True, timeout=60,
+            [sys.executable, "-m", "demucs_server_worker"], capture_output=True, text=True, timeout=180,
             env={**os.environ, "DEMUCS_WORKER_DATA_DIR": str(data), "DEMUCS_WORKER_PORT": "0"},
         )  # fmt: skip
         assert second.returncode == 2
@@ -153,7 +153,7 @@ def test_a_second_server_on_the_same_folder_is_refused_in_one_sentence(tmp_path:
 def test_a_folder_that_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     ran = subprocess.run(
-        [sys.executable, "-m", "demucs_server_worker", "serve"], capture_output=True, text=True, timeout=60,
+        [sys.executable, "-m", "demucs_server_worker", "serve"], capture_output=True, text=True, timeout=180,
         env={**os.environ, "DEMUCS_WORKER_DATA_DIR": str(tmp_path / "file" / "data"), "DEMUCS_WORKER_PORT": "0"},
     )  # fmt: skip
     assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
@@ -169,7 +169,7 @@ def test_a_wrong_setting_is_refused_before_anything_starts(flags: list[str], nam
     data = tmp_path / "data"
     ran = subprocess.run(
         [sys.executable, "-m", "demucs_server_worker", "serve", "--data-dir", str(data), *flags], capture_output=True,
-        text=True, timeout=60, cwd=tmp_path,
+        text=True, timeout=180, cwd=tmp_path,
     )  # fmt: skip
     assert ran.returncode == 2
     assert named in ran.stderr.splitlines()[0] and "Traceback" not in ran.stderr

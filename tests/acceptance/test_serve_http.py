@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commanded]:
 def refused(*flags: str, cwd: Path, **variables: str) -> str:
     """The one line with which `serve` refuses to start."""
     ran = subprocess.run(
-        [sys.executable, "-m", "demucs_server_worker", "serve", *flags], capture_output=True, text=True, timeout=60,
+        [sys.executable, "-m", "demucs_server_worker", "serve", *flags], capture_output=True, text=True, timeout=180,
         cwd=cwd, env=environment(DEMUCS_WORKER_DATA_DIR=str(cwd / "data"), **variables),
     )  # fmt: skip
     assert ran.returncode == 2, ran.stderr

@@ -22,7 +22,7 @@ from tests.http_server import API, DEADLINE_SECONDS, InProcess, commanded, servi
 from tests.managers import run
 from tests.raw_http import END, Answer, Connection, chunk, connected, form, head, part
 
-PATIENCE_SECONDS = 0.5
+PATIENCE_SECONDS = 1.0
 LIMIT_BYTES = 2_000_000
 
 

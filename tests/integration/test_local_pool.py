@@ -64,7 +64,7 @@ class TestBoot:
             assert await running.pool.acquire() == "worker-1"
             assert running.worker().restarts == 0
 
-        self.scenes.play(scene, command=scripted("fetching"), ready_seconds=1.2)
+        self.scenes.play(scene, command=scripted("fetching"), ready_seconds=3.0)
 
     def test_a_program_that_does_not_exist_is_a_problem_and_no_crash(self) -> None:
         async def scene(running: Running) -> None:
