@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
 
-from demucs_server_worker.errors import WeightsChanged
-from demucs_server_worker.separation import models
+from demucs_server_worker.errors import ModelCorrupt, WeightsChanged
+from demucs_server_worker.separation import known_hashes, models
 from demucs_server_worker.separation.engine import Engine
 from demucs_server_worker.separation.models import load_model
 from demucs_server_worker.separation.weights import fill, has_weights
@@ -112,6 +114,7 @@ def test_loading_does_not_bring_in_what_takes_longer_to_import_than_weights_to_r
     model_repo.save_bag(tmp_path, "tiny", {"aa": model_repo.tiny_htdemucs()})
     program = f"""
 import sys
+from hashlib import sha256
 from pathlib import Path
 from demucs_server_worker.separation.models import load_model
 assert load_model("tiny", Path({str(tmp_path)!r})).members
@@ -119,3 +122,27 @@ print(sorted({{"sympy", "torch._dynamo", "huggingface_hub", "matplotlib"}} & sys
 """
     child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert child.stdout.strip() == "[]"
+
+
+def test_damage_that_no_stamp_shows_is_found_before_the_weights_compute(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_hashes, "LEAST_BYTES", 0)
+    monkeypatch.setattr(known_hashes, "SETTLED_SECONDS", -1e9)
+    file = path_of(repo, "1a000001")
+    digest = sha256(file.read_bytes()).hexdigest()
+    file = file.rename(file.with_stem(f"1a000001-{digest[:8]}"))
+    Engine(device="cpu", model_repo=repo, backend="torch", cache_dir=tmp_path).preload("tiny_htdemucs")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    # As a failing disk does it: the record of its hash still fits.
+    for record in (tmp_path / "hashes").iterdir():
+        written = json.loads(record.read_text())
+        if written["mark"][0] == str(file):
+            record.write_text(json.dumps(written | {"mark": known_hashes._mark(file)}))
+    engine = Engine(device="cpu", model_repo=repo, backend="torch", cache_dir=tmp_path)
+    with pytest.raises(WeightsChanged):
+        engine.preload("tiny_htdemucs")
+    with pytest.raises(ModelCorrupt, match="sha256 begins with"):
+        engine.preload("tiny_htdemucs")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ from demucs_server_worker.separation.backends.cache import unknown
 from demucs_server_worker.separation.backends.choice import Backends, Wanted
 from demucs_server_worker.separation.device import resolve_device, resolve_precision
 from demucs_server_worker.separation.job import SeparationJob, SeparationProgress, SeparationResult
+from demucs_server_worker.separation.known_hashes import KnownHashes
+from demucs_server_worker.separation.models import LoadedModel
 from demucs_server_worker.separation.one_song import OneSong
 from demucs_server_worker.separation.progress import ProgressMeter
 from demucs_server_worker.separation.shelf import ModelShelf
@@ -45,7 +48,7 @@ class Engine:
             model_repo: folder of local models; None for those that Demucs publishes.
             threads: compute threads; None leaves torch's own choice.
             backend: `auto` (OpenVINO for the models and devices it was proven on, else torch), `torch`, `openvino`.
-            cache_dir: folder of converted models; None takes the user's cache folder.
+            cache_dir: folder of converted models, and of hashes; None takes the user's cache folder.
             on_fetch: told of each piece of a model that arrives: file, bytes done, bytes in all or None; and, about
                 twice a second, of a model that is being converted.
             memory_left: bytes of memory that are free, or None where nobody can tell: a model is not converted where
@@ -58,12 +61,12 @@ class Engine:
         self._device = resolve_device(device)
         self._precision = precision
         resolve_precision(precision, self._device)  # a wrong one is an error now, not at the first song
-        self._shelf = ModelShelf(model_repo, on_fetch)
+        cache_dir = cache_dir or user_cache_path("demucs-server-worker", appauthor=False)
+        self._shelf = ModelShelf(model_repo, KnownHashes(cache_dir / "hashes"), on_fetch)
         self._threads = threads
         self._use_threads()
         self._backends = Backends(
-            backend, cache_dir or user_cache_path("demucs-server-worker", appauthor=False),
-            threads=torch.get_num_threads, on_fetch=on_fetch, memory_left=memory_left,
+            backend, cache_dir, threads=torch.get_num_threads, on_fetch=on_fetch, memory_left=memory_left
         )  # fmt: skip
 
     @property
@@ -77,7 +80,9 @@ class Engine:
         Raises:
             ModelError, UnknownModel: when it cannot be had.
         """
-        self._backends.preload(self._shelf.take(model), self._device, self._precision)
+        loaded = self._shelf.take(model)
+        with self._forgetting(loaded):
+            self._backends.preload(loaded, self._device, self._precision)
 
     def set_threads(self, threads: int) -> None:
         """Compute with this many threads from the next segment on. May be called from any thread."""
@@ -117,11 +122,17 @@ class Engine:
                 return self._backends.of(model, place, device, precision, check)
 
             song = OneSong(job, model, backend_of, meter, check, self._use_threads)
-            try:
+            with self._forgetting(model):
                 return song.separate()
-            except WeightsChanged:
-                self._shelf.forget(model.name)
-                raise
+
+    @contextmanager
+    def _forgetting(self, model: LoadedModel) -> Iterator[None]:
+        """Where `model` turns out to be one whose files were exchanged, the next try begins with those of then."""
+        try:
+            yield
+        except WeightsChanged:
+            self._shelf.forget(model)
+            raise
 
     def _device_and_precision(self, options: SeparationOptions) -> tuple[torch.device, str]:
         device = self._device if options.device == "auto" else resolve_device(options.device)

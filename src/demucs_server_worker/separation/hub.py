@@ -19,10 +19,12 @@ from demucs_server_worker.errors import DiskFull, ModelCorrupt, ModelUnavailable
 from demucs_server_worker.separation.model_files import (
     SAFETENSORS,
     Bag,
+    HashOf,
     Member,
     ModelFiles,
     VerifiedFiles,
     WeightFile,
+    hash_file,
     read_bag,
     verify,
     verify_member,
@@ -87,8 +89,12 @@ def cached(name: str, definition: Path | None = None) -> ModelFiles:
     return ModelFiles(name=name, source="hub", bag=bag, members=members)
 
 
-def checked(files: ModelFiles) -> VerifiedFiles:
+def checked(files: ModelFiles, hash_of: HashOf = hash_file) -> VerifiedFiles:
     """The same files, each hash compared; never reaches for the network.
+
+    Args:
+        files: as `cached` gave them.
+        hash_of: tells a file's hash.
 
     Raises:
         ModelUnavailable: when some are not on this machine.
@@ -96,10 +102,10 @@ def checked(files: ModelFiles) -> VerifiedFiles:
     """
     if not files.on_disk:
         raise ModelUnavailable(model=files.name, detail="it may not be fetched now")
-    return verify(files)
+    return verify(files, hash_of)
 
 
-def fetch(files: ModelFiles, on_progress: Progress | None = None) -> VerifiedFiles:
+def fetch(files: ModelFiles, on_progress: Progress | None = None, hash_of: HashOf = hash_file) -> VerifiedFiles:
     """Fetch what is missing of a model, and fetch again, once, what is damaged. Nothing else is fetched.
 
     Of several processes one fetches; the others wait for it and then find the files. A file appears under its name
@@ -109,6 +115,7 @@ def fetch(files: ModelFiles, on_progress: Progress | None = None) -> VerifiedFil
     Args:
         files: as `cached` gave them.
         on_progress: told of each piece that arrives.
+        hash_of: tells the hash of a file that is there already; what arrives is hashed.
 
     Returns:
         The files, all on disk, each hash compared.
@@ -120,7 +127,7 @@ def fetch(files: ModelFiles, on_progress: Progress | None = None) -> VerifiedFil
         DiskFull: when the files do not fit.
     """
     with suppress(ModelUnavailable, ModelCorrupt):
-        return checked(files)
+        return checked(files, hash_of)
     download = _Download(files.name, on_progress)
     with download.alone():
         bag = download.bag()

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from demucs_server_worker.errors import ModelCorrupt, ModelError
 
 Source = Literal["package", "hub", "repo"]
 Weights = tuple[tuple[float, ...], ...]
+HashOf = Callable[[Path], str]
+"""The sha256 of a file's content, in hex."""
 
 SAFETENSORS = ".safetensors"
 PICKLE = ".th"
@@ -149,8 +152,18 @@ def _are_weights(weights: object, members: int) -> bool:
     )
 
 
-def verify(files: ModelFiles) -> VerifiedFiles:
+def hash_file(path: Path) -> str:
+    """The sha256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify(files: ModelFiles, hash_of: HashOf = hash_file) -> VerifiedFiles:
     """Hash each file of a model once, and compare it with its checksum.
+
+    Args:
+        files: all on disk.
+        hash_of: tells a file's hash.
 
     Raises:
         ModelCorrupt: when the content is not the one that the checksum belongs to.
@@ -159,29 +172,23 @@ def verify(files: ModelFiles) -> VerifiedFiles:
     if files.bag is None:
         raise ModelError(model=files.name, detail="its definition is missing")
     by_signature = {member.signature: member for member in files.members}
-    checked = {signature: verify_member(files.name, member) for signature, member in by_signature.items()}
+    checked = {signature: verify_member(files.name, member, hash_of) for signature, member in by_signature.items()}
     weights = tuple(checked[signature] for signature in files.bag.signatures)
     return VerifiedFiles(name=files.name, bag=files.bag, weights=weights)
 
 
-def verify_member(model: str, member: Member) -> WeightFile:
+def verify_member(model: str, member: Member, hash_of: HashOf = hash_file) -> WeightFile:
     """As `verify`, for one member."""
     if member.path is None:
         raise ModelError(model=model, detail=f"there is no file of weights for {member.signature}")
     try:
-        sha256 = hash_file(member.path)
+        sha256 = hash_of(member.path)
     except OSError as error:
         raise ModelError(model=model, detail=f"{member.path} cannot be read: {error.strerror}") from error
     if member.checksum is not None and not sha256.startswith(member.checksum):
         detail = f"its sha256 begins with {sha256[: len(member.checksum)]}, not {member.checksum}"
         raise ModelCorrupt(path=member.path, model=model, detail=detail)
     return WeightFile(signature=member.signature, path=member.path, sha256=sha256)
-
-
-def hash_file(path: Path) -> str:
-    """The sha256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(files: VerifiedFiles) -> str:

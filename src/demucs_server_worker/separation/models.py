@@ -12,7 +12,15 @@ from torch import nn
 from demucs_server_worker.errors import ModelError
 from demucs_server_worker.separation import hub
 from demucs_server_worker.separation.catalogue import locate
-from demucs_server_worker.separation.model_files import VerifiedFiles, WeightFile, Weights, digest_of, verify
+from demucs_server_worker.separation.model_files import (
+    HashOf,
+    VerifiedFiles,
+    WeightFile,
+    Weights,
+    digest_of,
+    hash_file,
+    verify,
+)
 from demucs_server_worker.separation.weights import fill, has_weights, skeleton
 
 
@@ -56,8 +64,9 @@ class LoadedModel:
 
 
 def load_model(
-    name: str, repo: Path | None = None, *, fetch: bool = True, on_fetch: hub.Progress | None = None
-) -> LoadedModel:
+    name: str, repo: Path | None = None, *, fetch: bool = True, on_fetch: hub.Progress | None = None,
+    hash_of: HashOf = hash_file,
+) -> LoadedModel:  # fmt: skip
     """Find a model, verify its files, and build its networks; their weights are read once they are needed.
 
     Weights are taken as safetensors. Pickles (`.th`), which can carry code, are loaded from `repo` only: whoever
@@ -70,6 +79,7 @@ def load_model(
         repo: a folder of models, in the form of Demucs' `--repo`.
         fetch: whether to fetch from the hub what is not on this machine.
         on_fetch: told of each piece that arrives: file, bytes done, bytes in all or None.
+        hash_of: tells the hash of a file that is on this machine already.
 
     Raises:
         UnknownModel: when there is no such model.
@@ -80,9 +90,9 @@ def load_model(
     """
     files = locate(name, repo)
     if files.source == "hub":
-        complete = hub.fetch(files, on_fetch) if fetch else hub.checked(files)
+        complete = hub.fetch(files, on_fetch, hash_of) if fetch else hub.checked(files, hash_of)
     else:
-        complete = verify(files)
+        complete = verify(files, hash_of)
     distinct = {weights.signature: weights.path for weights in complete.weights}
     networks = {signature: skeleton(name, path) for signature, path in distinct.items()}
     return _assemble(complete, [networks[weights.signature] for weights in complete.weights])
