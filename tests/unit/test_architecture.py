@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ def room_of(module: str) -> str:
     return module.partition(".")[0]
 
 
+@cache
 def arrows() -> list[tuple[str, str]]:
     """(importing module, imported module), both relative to the package, imports inside functions included."""
     found = []
