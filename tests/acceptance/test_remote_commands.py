@@ -61,6 +61,22 @@ def test_json_tells_each_event_and_where_the_stems_are(server: Commanded, tmp_pa
     assert (told[-1]["files"], told[-1]["completed"]) == (1, 1)
 
 
+def test_songs_on_the_servers_own_disk_are_only_named(server: Commanded, tmp_path: Path) -> None:
+    albums = server.folder / "albums"
+    (albums / "inner").mkdir(parents=True)
+    song(albums / "inner" / "one.wav")
+    song(tmp_path / "elsewhere.wav")
+    files = [albums, server.folder / "missing.wav", tmp_path / "elsewhere.wav"]
+    ran = remote(server, "submit", *files, "--server-paths", "-o", server.folder / "stems", "--wait", cwd=tmp_path)
+    assert ran.returncode == 1
+    written = sorted(["manifest.json", *(f"{stem}.wav" for stem in STEMS)])
+    assert files_below(server.folder / "stems") == [f"inner/one/{name}" for name in written]
+    refused = sorted(line.rpartition("[")[2] for line in ran.stderr.splitlines())
+    assert refused == ["forbidden]", "input_not_found]"]
+    assert files_below(server.folder / "data" / "uploads") == [], "nothing was sent"
+    assert "stems/inner/one" in ran.stdout and files_below(tmp_path) == ["elsewhere.wav"], "nothing was fetched"
+
+
 def test_tasks_are_handed_over_listed_cancelled_retried_and_deleted(server: Commanded, tmp_path: Path) -> None:
     names = ["first.wav", "evil \x1b[31m\x07.wav", "third.wav"]
     for name in names:
@@ -162,6 +178,7 @@ def test_ctrl_c_leaves_the_songs_to_the_server(server: Commanded, tmp_path: Path
         (["submit", "a.wav", "--mp3", "--flac"], "--mp3 and --flac"),
         (["submit", "a.wav", "--url", "ftp://x"], "DEMUCS_WORKER_URL=ftp://x"),
         (["submit", "a.wav", "--shifts", "1000"], "--shifts"),
+        (["submit", "a.wav", "--server-paths"], "--server-paths needs -o"),
         (["tasks", "--state", "lost"], "--state"),
     ],
 )

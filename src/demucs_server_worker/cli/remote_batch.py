@@ -95,6 +95,7 @@ class RemoteOrder:
         songs: the files.
         fields: of each task: options, project, priority.
         filename: template of a stem's path below the song's output folder.
+        in_place: whether the songs and their output folders are the server's, and only their paths are sent.
         wait: whether to follow them to their end.
         fetch: whether to fetch the stems.
     """
@@ -103,6 +104,7 @@ class RemoteOrder:
     songs: Sequence[Song]
     fields: Mapping[str, Any]
     filename: str
+    in_place: bool
     wait: bool
     fetch: bool
 
@@ -187,7 +189,11 @@ class _Run:
         entry.standing, entry.sent = Standing.RUNNING, 0.0
         try:
             fields = {**self._order.fields, "input_name": _storable(entry.song.input_name)}
-            entry.body = await client.submit(entry.song.path, on_progress=sent, **fields)
+            if self._order.in_place:
+                path, output_dir = Path.cwd() / entry.song.path, entry.song.output_dir
+                entry.body = await client.submit(input_path=path, output_dir=output_dir, **fields)
+            else:
+                entry.body = await client.submit(entry.song.path, on_progress=sent, **fields)
         finally:
             entry.standing, entry.sent = Standing.WAITING, None
         self._report.changed(entry, EventKind.QUEUED)
@@ -224,6 +230,8 @@ class _Run:
                 for name, path in files.items():
                     await client.download_stem(body, name, path)
             entry.fetching, entry.files = False, files
+        elif self._order.in_place:
+            entry.files = {stem.name: Path(stem.path) for stem in body.stems if stem.path is not None}
         self._settle(entry, Standing.COMPLETED, None)
         entry.seconds = seconds
 

@@ -18,6 +18,9 @@ Stems of all songs in a folder, into another: [cyan]demucs-server-worker submit 
 
 Hand a song over and go on: [cyan]demucs-server-worker submit song.flac --priority high[/cyan]
 
+Songs on the server's own disk, where nothing needs to be sent: [cyan]demucs-server-worker submit /srv/music
+--server-paths -o /srv/stems --wait[/cyan]
+
 To a server elsewhere: [cyan]demucs-server-worker submit song.mp3 --url https://stems.example --wait[/cyan]
 
 {remote.KEY_NOTE}
@@ -32,6 +35,10 @@ def submit(
     ctx: typer.Context,
     files: parameters.FilesArgument,
     url: UrlFlag = None,
+    server_paths: Annotated[bool, typer.Option(
+        "--server-paths", rich_help_panel=parameters.RUN,
+        help="FILES and -o are paths on the server, below folders that it allows: nothing is sent or fetched.",
+    )] = False,
     wait: Annotated[bool, typer.Option(
         "-w", "--wait", rich_help_panel=parameters.RUN, help="Show progress until all are done.")] = False,
     name: Annotated[str | None, typer.Option(
@@ -48,7 +55,7 @@ def submit(
     precision: parameters.PrecisionFlag = None,
     out: Annotated[Path | None, typer.Option(
         "-o", "--out", rich_help_panel=parameters.FORMAT,
-        help="Wait, and fetch the stems into this folder.")] = None,
+        help="Wait, and fetch the stems into this folder; with --server-paths, the server's folder for them.")] = None,
     filename: parameters.FilenameFlag = None,
     project: parameters.ProjectFlag = None,
     format: parameters.FormatFlag = None,
@@ -73,11 +80,14 @@ def submit(
 ) -> int:  # fmt: skip
     """Send songs to a running server.
 
-    Files are sent whole, several at a time. One that fails is named with its reason, the others are done.
+    Files are sent whole, several at a time; with --server-paths they are only named, for the server to read by itself.
+    One that fails is named with its reason, the others are done.
     """
     from demucs_server_worker.cli import flags, local, songs
     from demucs_server_worker.options import DEFAULT_FILENAME
 
+    if server_paths and out is None:
+        raise UsageError("--server-paths needs -o, the folder on the server for the stems.")
     options = flags.given_options(ctx.params)
     template = options.get("filename", DEFAULT_FILENAME)
     found = songs.find_songs(files, (out or Path("separated")).absolute())
@@ -93,10 +103,11 @@ def submit(
         from demucs_server_worker.cli.remote_batch import RemoteOrder, submit_songs
         from demucs_server_worker.cli.remote_report import remote_report
 
-        waits = wait or out is not None
+        fetch = out is not None and not server_paths
+        waits = wait or fetch
         fields = {"priority": priority, "project_name": project, "webhook": webhook, **options}
         order = RemoteOrder(
-            url=url, songs=named, fields=fields, filename=template, wait=waits, fetch=out is not None
+            url=url, songs=named, fields=fields, filename=template, in_place=server_paths, wait=waits, fetch=fetch
         )  # fmt: skip
         code = submit_songs(order, remote_report(wait=waits, as_json=as_json, quiet=quiet))
         if code == INTERRUPTED:

@@ -77,6 +77,9 @@ def _over_paths(
     for name, value in (("input_path", input_path), ("output_dir", output_dir)):
         if value is None:
             raise InvalidOption(option=name, value=value, allowed=_EITHER)
+        if not _is_text(text := os.fspath(value)):
+            shown = os.fsencode(text).decode("utf-8", "replace")
+            raise InvalidOption(option=name, value=shown, allowed="a path in UTF-8, which JSON can carry")
     paths = {"inputPath": os.fspath(input_path or ""), "outputDir": os.fspath(output_dir or "")}
     return add({**fields, **paths}, key)
 
@@ -97,6 +100,14 @@ def _name_of(file: File) -> str:
         return "audio"
     # A name that is not UTF-8 on this disk cannot be told to the server as it is.
     return os.fsencode(os.path.basename(os.fspath(named))).decode("utf-8", "replace")
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _as_text(value: Any) -> str:
