@@ -183,11 +183,17 @@ def _copied(job: SeparationJob, names: tuple[str, ...], model_repo: Path | None)
 
 def _told(what: str, threads: int) -> str:
     facts = {"threads": str(threads), "nice": str(os.nice(0)), "input": sys.stdin.read(), "oom": _oom_score()}
+    if what == "session nice":
+        return _session_niceness()
     return facts.get(what) or os.environ.get(what, "–")
 
 
 def _oom_score() -> str:
     return Path("/proc/self/oom_score_adj").read_text().strip()
+
+
+def _session_niceness() -> str:
+    return Path("/proc/self/autogroup").read_text().split()[-1]  # `/autogroup-7 nice 5`
 
 
 def _errors(name: str) -> Exception:

@@ -159,6 +159,14 @@ class TestProcess:
 
         self.scenes.play(scene, threads=3, nice=5, environment={"MALLOC_ARENA_MAX": "2"})
 
+    @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not share by sessions")
+    def test_its_niceness_counts_beyond_its_own_session(self, tmp_path: Path) -> None:
+        async def scene(running: Running) -> None:
+            await running.run(job("tell session nice", tmp_path))
+            assert (tmp_path / "told").read_text() == "5"
+
+        self.scenes.play(scene, nice=5)
+
     def test_threads_set_while_the_process_is_being_made_are_not_lost(self, tmp_path: Path) -> None:
         async def scene(running: Running) -> None:
             await asyncio.sleep(0)  # the keeper has composed the first message by now, and waits for the process

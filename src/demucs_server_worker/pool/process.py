@@ -252,6 +252,10 @@ def _step_back(pid: int, nice: int) -> None:
     if nice:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, pid, nice)
+        with suppress(OSError):
+            # Where the kernel shares by sessions (sched(7), autogroup), niceness counts only within one, and a worker
+            # has one of its own.
+            Path(f"/proc/{pid}/autogroup").write_text(str(nice))
     with suppress(OSError):
         Path(f"/proc/{pid}/oom_score_adj").write_text(str(OOM_SCORE_ADJUSTMENT))
 

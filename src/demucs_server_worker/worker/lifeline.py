@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -38,3 +39,6 @@ def give_way(niceness: int) -> None:
     it started works for seconds. With nobody else about, it costs nothing."""
     with suppress(OSError):
         os.nice(niceness)
+    with suppress(OSError):
+        # Where the kernel shares by sessions (sched(7), autogroup), niceness alone counts only within this one.
+        Path("/proc/self/autogroup").write_text(str(niceness))
