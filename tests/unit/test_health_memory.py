@@ -108,6 +108,15 @@ class TestEstimates:
         assert estimates.bytes(options(shifts=3), "cpu") < 2 * GB
         assert estimates.bytes(options(format="flac", model="htdemucs"), "cpu") != first
 
+    def test_one_stem_of_a_bag_teaches_nothing_of_all_its_stems(self) -> None:
+        estimates = Estimates(openvino=True)
+        bag, one = options(model="htdemucs_ft"), options(model="htdemucs_ft", stems=("vocals",))
+        first = estimates.bytes(bag, "cpu")
+        for _ in range(50):
+            estimates.learn(one, "cpu", 920_000_000)
+        assert estimates.bytes(one, "cpu") == pytest.approx(920_000_000, rel=0.01)
+        assert estimates.bytes(bag, "cpu") == first > 1.4 * GB
+
 
 class TestLearning:
     def seen(self, made: MemoryBook, its: Task, *sizes: int, completed: bool = True) -> int:

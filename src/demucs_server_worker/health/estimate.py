@@ -15,7 +15,8 @@ CUDA_BYTES = 2_000 * _MB
 # A shift more, or a member more, is another pass with sums of its own: stems × channels × segment × 4 bytes.
 PASS_BYTES = 16 * _MB
 # A worker with OpenVINO at its peak, in bf16: 970 MB with `htdemucs`, 1,440 MB with all stems of `htdemucs_ft`, that is
-# so much, and so much a member. In fp32 OpenVINO had 150 MB more. Its segments are all as long as the model takes them.
+# so much, and so much a member; with one stem of it a worker stays at `htdemucs`'s figure, which is learnt and not
+# assumed. In fp32 OpenVINO had 150 MB more. Its segments are all as long as the model takes them.
 OPENVINO_BYTES = 815 * _MB
 OPENVINO_MEMBER_BYTES = 156 * _MB
 OPENVINO_FP32_BYTES = 150 * _MB
@@ -127,7 +128,9 @@ class Estimates:
 def _kind(options: SeparationOptions, device: str | None) -> tuple[object, ...]:
     """What decides a task's memory. A bag's members, shifts and segments are in it; formats and names are not."""
     on_gpu = _runs_on_gpu(options, device)
-    return options.model, options.segment, options.split, options.shifts, options.precision, on_gpu
+    # Of a bag with a member for each stem, only those are loaded that the task's stems need.
+    needed = options.stems, options.two_stems, options.other_method
+    return options.model, options.segment, options.split, options.shifts, options.precision, on_gpu, needed
 
 
 def _runs_on_gpu(options: SeparationOptions, device: str | None) -> bool:
