@@ -82,6 +82,11 @@ def test_no_view_is_wider_than_the_window(browser: Browser, server: InProcess, s
                     page.locator(f".tabs a[data-view={view}]").click()
                 expect(page.locator(f"#{view}")).to_be_visible()
                 assert overflow(page) == 0
+            # The longest name that a lane may have, as `no_<stem>` in some language.
+            page.evaluate(
+                "() => document.querySelectorAll('.lane-name').forEach((n) => (n.textContent = 'w'.repeat(40)))"
+            )
+            assert overflow(page) == 0
 
 
 def test_the_language_is_switched_without_a_reload_and_remembered(

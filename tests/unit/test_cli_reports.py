@@ -95,6 +95,14 @@ class Written:
 # --- plain ------------------------------------------------------------------------------------------------------------
 
 
+def test_stems_of_an_earlier_task_took_no_time_to_tell_of() -> None:
+    written, entry = Written(), completed()
+    assert entry.task is not None
+    entry.task = msgspec.structs.replace(entry.task, cached=True)
+    tell(PlainReport(written.out, written.errors), (entry, EventKind.COMPLETED))
+    assert written.lines[0] == "done: songs/a.mp3: 3:12 at once → /out/a"
+
+
 def test_plain_lines_tell_start_end_and_sum() -> None:
     written = Written()
     bad, good = failed(), completed()

@@ -92,6 +92,11 @@ class Entry:
         return task_body(self.task, eta_seconds=self.eta_seconds).model_dump(mode="json")
 
     @property
+    def at_once(self) -> bool:
+        """Whether it has the stems of an earlier task."""
+        return self.task is not None and self.task.cached
+
+    @property
     def audio_seconds(self) -> float | None:
         """The length of the song, once known."""
         return self.task.duration_seconds if self.task is not None else None

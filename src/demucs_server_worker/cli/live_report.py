@@ -122,7 +122,8 @@ def _row(entry: Entry) -> tuple[RenderableType, ...]:
     name = Text(_end_of(words.printable(entry.song.shown)))
     match entry.standing:
         case Standing.COMPLETED:
-            result = f"{words.taken(entry.seconds or 0.0)}, {words.pace(entry.audio_seconds, entry.seconds)} real time"
+            taken, pace = words.taken(entry.seconds or 0.0), words.pace(entry.audio_seconds, entry.seconds)
+            result = "at once" if entry.at_once else f"{taken}, {pace} real time"
             return name, Text("done", "green"), _bar(1.0), Text("100%"), Text(result)
         case Standing.FAILED:
             return name, Text("failed", "red"), Text(), Text(), Text(entry.error.code if entry.error else "")

@@ -72,8 +72,10 @@ class PlainReport(QuietReport):
 
 
 def figures(entry: Entry) -> str:
-    """`3:12 in 61.9 s, 3.1× real time`."""
+    """`3:12 in 61.9 s, 3.1× real time`; `3:12 at once` where the stems of an earlier task were taken."""
     audio, seconds = entry.audio_seconds or 0.0, entry.seconds or 0.0
+    if entry.at_once:
+        return f"{words.clock(audio)} at once"
     return f"{words.clock(audio)} in {words.taken(seconds)}, {words.pace(audio, seconds)} real time"
 
 

@@ -64,6 +64,11 @@ class RemoteEntry(Entry):
         return self.sent if self.sent is not None else self.body.progress if self.body is not None else 0.0
 
     @property
+    def at_once(self) -> bool:
+        """Whether it has the stems of an earlier task."""
+        return self.body is not None and self.body.cached
+
+    @property
     def audio_seconds(self) -> float | None:
         """The length of the song, once known."""
         return self.body.duration_seconds if self.body is not None else None
