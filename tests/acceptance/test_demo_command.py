@@ -52,7 +52,7 @@ def test_without_a_folder_nothing_stays_and_the_next_command_is_named(tmp_path: 
 def test_stopping_it_leaves_nothing(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    with started("demo", "--songs", "2", "--seconds", "60", "--json", cwd=tmp_path, TMPDIR=str(temporary)) as process:
+    with started("demo", "--songs", "2", "--seconds", "30", "--json", cwd=tmp_path, TMPDIR=str(temporary)) as process:
         assert process.stdout is not None
         assert objects(process.stdout.readline())[0]["event"] == "started"
         family = family_of(process)

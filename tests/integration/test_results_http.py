@@ -329,7 +329,9 @@ def test_a_deleted_task_of_a_song_on_the_server_leaves_the_callers_files(server:
 
 
 def test_a_running_task_is_not_deleted(server: InProcess) -> None:
-    running = server.submit("wait")
+    # A song of its own: the stems of one that was separated before would be its stems at once.
+    song = write_pcm(server.folder / "running.wav", tones(RATE, RATE, seed=11), RATE, "PCM_16")
+    running = server.submit("wait", inputPath=str(song))
     server.until_state(running["id"], "running")
     answer = server.client.delete(f"{API}/tasks/{running['id']}")
     assert (answer.status_code, answer.json()["code"]) == (409, "task_conflict")
