@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from demucs_server_worker.server import allowances, intake, protocol, submitting
 from demucs_server_worker.server.gate import MOST_HEADER_BYTES, MOST_HEADERS, SECURITY_HEADERS
@@ -275,10 +277,16 @@ def test_the_models_are_listed_without_paths(server: InProcess) -> None:
 
 
 def test_it_is_ready_when_a_worker_is(tmp_path: Path) -> None:
-    with serving(tmp_path, start="broken") as server:
+    structlog.reset_defaults()  # the level of an earlier test would hide what is told at the lowest
+    with serving(tmp_path, start="broken", log_level="debug") as server:
         assert server.client.get(f"{API}/health/live").json() == {"status": "alive"}
-        answer = server.client.get(f"{API}/health/ready")
+        with capture_logs() as logs:
+            answer = server.client.get(f"{API}/health/ready")
+            server.client.get(f"{API}/nothing")
+            until(lambda: sum(line["event"] == "request" for line in logs) == 2, "both are logged")
         assert problem(answer, 503, "not_ready")["retryable"] is True and answer.headers["Retry-After"]
+        levels = {line["path"]: line["log_level"] for line in logs if line["event"] == "request"}
+        assert levels == {f"{API}/health/ready": "debug", f"{API}/nothing": "info"}, "asking often fills no log"
 
 
 def test_it_is_not_ready_while_it_stops_and_tells_how_things_stand(tmp_path: Path) -> None:

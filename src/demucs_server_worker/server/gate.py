@@ -107,6 +107,8 @@ class Gate:
     def _note(self, scope: Scope, answer: _Answer, seconds: float) -> None:
         status = answer.status or 499  # the client went away before there was an answer
         level = "error" if status >= 500 and status != 503 else "info" if status >= 400 else "debug"
+        if scope["path"] in HEALTH_PATHS and status == 503:
+            level = "debug"  # whoever watches the server asks every second, and has the answer
         getattr(_log, level)(
             "request", method=scope["method"], path=scope["path"], status=status, milliseconds=round(seconds * 1000, 1)
         )
