@@ -125,8 +125,12 @@ def overflow(page: Page) -> float:
     """By how many CSS pixels what is on the page is wider than the window, or what is in a panel than the panel."""
     return float(
         page.evaluate(
-            """() => Math.max(...[document.documentElement, ...document.querySelectorAll(".panel, .desk, .row-words, .lane-controls")]
-                .map((node) => node.scrollWidth - node.clientWidth))"""
+            """() => {
+                const inner = document.querySelectorAll(".panel, .desk, .row-words, .lane-controls");
+                return Math.max(
+                    ...[document.documentElement, ...inner].map((node) => node.scrollWidth - node.clientWidth)
+                );
+            }"""
         )
     )
 
