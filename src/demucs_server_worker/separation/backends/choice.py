@@ -101,13 +101,16 @@ class Backends:
             InvalidOption: for a precision that the device does not have.
         """
         network = model.members[place]
-        dtype = resolve_precision(precision, device, proven=is_proven(network))
-        if self._wanted == "torch" or not self._may_use_openvino(model, network, device, dtype):
+        proven = is_proven(network)
+        dtype = resolve_precision(precision, device, proven=proven)
+        reason = why_not_openvino(network, device, dtype)
+        if self._wanted == "torch" or not self._may_use_openvino(model, reason, proven):
             return TorchBackend(model.network(place), device, dtype)
         try:
             core = self._core(model, place, check)
             # The conversion holds the weights. If they were read to make it, they would count twice from here on.
-            network.to("meta")
+            if not next(network.parameters()).is_meta:
+                network.to("meta")
             return OpenVinoBackend(Ends(network), core, dtype, self._threads)
         except NoMemoryNow as error:
             # The next song may find the memory that this one does not.
@@ -130,10 +133,7 @@ class Backends:
         if len(model.members) == 1:
             self.of(model, 0, device, precision)
 
-    def _may_use_openvino(
-        self, model: LoadedModel, network: nn.Module, device: torch.device, dtype: torch.dtype
-    ) -> bool:
-        reason = why_not_openvino(network, device, dtype)
+    def _may_use_openvino(self, model: LoadedModel, reason: str | None, proven: bool) -> bool:
         if self._wanted == "openvino":
             if reason is not None:
                 raise ModelError(model=model.name, detail=f"it cannot run on OpenVINO: {reason}")
@@ -142,7 +142,7 @@ class Backends:
             return False
         if reason == NOT_INSTALLED:
             self._say(logging.WARNING, f"{model.name} runs on torch. OpenVINO would be faster, but {reason}")
-        elif reason is None and not is_proven(network):
+        elif reason is None and not proven:
             reason = "the network is too small to be worth converting"
         if reason is not None:
             self._say(logging.INFO, f"{model.name} runs on torch and not on OpenVINO: {reason}")
