@@ -98,6 +98,36 @@ def test_silence_while_this_process_was_suspended_is_no_hang() -> None:
     with_job(scene)
 
 
+def test_time_in_which_nobody_looked_counts_for_no_limit() -> None:
+    """As when the container is paused: workers did not run either, and say something only with their next segment."""
+
+    def scene(job: Job, _: list[Progress]) -> None:
+        job.take_progress(progress(0.1), 10.0)
+        looked_at = 20.0 + job.judge(20.0, last_heard=20.0)
+        woken_at = looked_at + 10_000.0
+        job.judge(woken_at, last_heard=20.0)
+        job.judge(woken_at + SECOND_LOOK_SECONDS, last_heard=woken_at + 0.1)
+        assert code(job) is None
+        at = woken_at
+        while code(job) is None:
+            at += job.judge(at, last_heard=at)
+        assert code(job) == "worker_hung"
+        assert at == pytest.approx(woken_at + 300.0 - (looked_at - 10.0), abs=2 * SECOND_LOOK_SECONDS)
+
+    with_job(scene)
+
+
+def test_time_in_which_nobody_looked_is_no_part_of_the_timeout() -> None:
+    def scene(job: Job, _: list[Progress]) -> None:
+        at = job.judge(0.0, last_heard=0.0) + 5_000.0
+        for step in range(10):
+            job.take_progress(progress(step / 10), at)
+            at += job.judge(at, last_heard=at)
+        assert code(job) is None
+
+    with_job(scene)
+
+
 def test_progress_never_falls_and_repeats_nothing() -> None:
     def scene(job: Job, heard: list[Progress]) -> None:
         for figure in (0.2, 0.5, 0.3, 0.5, 7.0, -1.0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -17,6 +18,9 @@ from demucs_server_worker.worker.messages import Done, Progress, Run
 # The manager itself may have been stopped for a while (a suspended machine): what its workers said meanwhile still
 # waits in the pipes. Silence and stalls are judged only after the pipes were read for this long past the limit.
 SECOND_LOOK_SECONDS = 0.5
+# Where a look comes later than it was to by more than this, this process did not run, and its workers neither: the time
+# is nobody's fault.
+LATE_LOOK_SECONDS = 2.0
 
 _log = structlog.get_logger("demucs_server_worker.pool")
 
@@ -46,6 +50,7 @@ class Job:
         """The worker gets the job now: the limits count from here."""
         self._started_at = now
         self._moved_at = now
+        self._look_at = math.inf
 
     def ask_to_stop(self, reason: DemucsWorkerError | None) -> None:
         """Wish the job to end, for `reason` or as cancelled. The first wish counts."""
@@ -76,7 +81,15 @@ class Job:
             self.done.set_result(message)
 
     def judge(self, now: float, last_heard: float) -> float:
-        """Ask the job to stop if it is past a limit; else give the seconds until it is worth looking again."""
+        """Ask the job to stop if it is past a limit; else give the seconds after which to judge it again."""
+        if (lost := now - self._look_at) > LATE_LOOK_SECONDS:
+            self._started_at += lost
+            self._moved_at += lost
+        wait = self._judged(now, last_heard)
+        self._look_at = now + wait
+        return wait
+
+    def _judged(self, now: float, last_heard: float) -> float:
         left_of_timeout = self._started_at + self.limits.timeout_seconds - now
         if left_of_timeout <= 0:
             self.ask_to_stop(TimedOut(seconds=_seconds(self.limits.timeout_seconds)))
