@@ -1,10 +1,12 @@
 """Target 4. Memory by the length of the song: the peak of one worker, by backend, and of Demucs' command beside it.
 
     python -m bench.memory [--minutes 5 60] [--backends openvino torch] [--model htdemucs] [--demucs 5 20]
+                           [--add]
 
 Each length gets a worker of its own, which is asked for its peak when the song is done; Demucs a process. It takes as
 long as separating all of that: with `--model demo`, whose passes cost little, minutes. Demucs is not run where what it
-took for a shorter song says that it would need more than half of the memory that is free.
+took for a shorter song says that it would need more than half of the memory that is free. What takes hours in one go can
+be measured in several, with `--add`.
 """
 
 from __future__ import annotations
@@ -38,13 +40,17 @@ def main() -> None:
     parser.add_argument(
         "--demucs", type=float, nargs="*", default=[0.1] if short else [5, 20], help="minutes for Demucs"
     )
-    parser.add_argument("--backends", nargs="+", default=["openvino", "torch"])
+    parser.add_argument("--backends", nargs="*", default=["openvino", "torch"])
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--add", action="store_true", help="keep what the last run measured and this one does not")
     arguments = parser.parse_args()
     configure_logging("error")
     with tempfile.TemporaryDirectory() as folder:
         rows, points = _measure(Path(folder), arguments)
     name = "memory" if arguments.model == "htdemucs" else f"memory_{arguments.model}"
+    if arguments.add and (earlier := report.read(name)) is not None:
+        measured = [(point["who"], point["minutes"]) for point in points]
+        points = [each for each in earlier["points"] if (each["who"], each["minutes"]) not in measured] + points
     report.write(name, rows, model=arguments.model, points=points)
 
 
