@@ -5,8 +5,8 @@
 
 Each length gets a worker of its own, which is asked for its peak when the song is done; Demucs a process. It takes as
 long as separating all of that: with `--model demo`, whose passes cost little, minutes. Demucs is not run where what it
-took for a shorter song says that it would need more than half of the memory that is free. What takes hours in one go can
-be measured in several, with `--add`.
+took for a shorter song says that it would need more than half of the memory that is free. What takes hours in one go
+can be measured in several, with `--add`.
 """
 
 from __future__ import annotations
