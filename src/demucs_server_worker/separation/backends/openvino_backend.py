@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from demucs_server_worker.separation.backends.allocator import LargeBlocks
 from demucs_server_worker.separation.backends.base import Computed
 from demucs_server_worker.separation.backends.mapped import let_go_of
 from demucs_server_worker.separation.backends.split import Ends
@@ -119,6 +120,7 @@ class OpenVinoBackend:
         self._core = core
         self._dtype = dtype
         self._threads = threads
+        LargeBlocks.give_back()
         core.prepare(dtype, threads())
 
     @property

@@ -7,6 +7,7 @@ import logging
 import torch
 from torch import Tensor, nn
 
+from demucs_server_worker.separation.backends.allocator import LargeBlocks
 from demucs_server_worker.separation.backends.base import Computed
 from demucs_server_worker.separation.device import name_of
 
@@ -33,6 +34,7 @@ class TorchBackend:
         # The fast path of nn.MultiheadAttention builds whole score matrices; the slow one, scaled-dot-product
         # attention, is faster here and needs less memory (docs/decisions.md).
         torch.backends.mha.set_fastpath_enabled(False)
+        LargeBlocks.keep()
         self._network = network.to(device)
         self._device = device
         self._dtype = dtype
