@@ -88,22 +88,14 @@ def test_a_broken_record_is_none(hashed: list[str], file: Path, tmp_path: Path, 
     assert len(hashed) == 2
 
 
-def test_a_file_changed_just_now_is_not_recorded(
-    hashed: list[str], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("bound", "value"), [("SETTLED_SECONDS", 60), ("LEAST_BYTES", 5)])
+def test_a_file_that_changed_just_now_or_is_small_is_hashed_each_time(
+    hashed: list[str], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
-    monkeypatch.setattr(known_hashes, "SETTLED_SECONDS", 60)
+    monkeypatch.setattr(known_hashes, bound, value)
     hashes = KnownHashes(tmp_path / "hashes")
     assert [hashes.hash_of(file), hashes.hash_of(file)] == [of(file)] * 2
     assert len(hashed) == 2
-    assert not (tmp_path / "hashes").exists()
-
-
-def test_a_small_file_is_hashed_each_time(
-    hashed: list[str], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(known_hashes, "LEAST_BYTES", 5)
-    hashes = KnownHashes(tmp_path / "hashes")
-    assert [hashes.hash_of(file), hashes.hash_of(file)] == [of(file)] * 2
     assert not (tmp_path / "hashes").exists()
 
 

@@ -14,9 +14,10 @@ BASE_BYTES = 350 * _MB
 CUDA_BYTES = 2_000 * _MB
 # A shift more, or a member more, is another pass with sums of its own: stems × channels × segment × 4 bytes.
 PASS_BYTES = 16 * _MB
-# A worker with OpenVINO at its peak, in bf16: 970 MB with `htdemucs`, 1,440 MB with all stems of `htdemucs_ft`, that is
-# so much, and so much a member; with one stem of it a worker stays at `htdemucs`'s figure, which is learnt and not
-# assumed. In fp32 OpenVINO had 150 MB more. Its segments are all as long as the model takes them.
+# A worker with OpenVINO at its peak, in bf16: 970 MB with `htdemucs` (895 since large blocks go back to the kernel; the
+# rest is for safety), 1,440 MB with all stems of `htdemucs_ft`, that is so much, and so much a member; with one stem of
+# it a worker stays at `htdemucs`'s figure, which is learnt and not assumed. In fp32 OpenVINO had 150 MB more. Its
+# segments are all as long as the model takes them.
 OPENVINO_BYTES = 815 * _MB
 OPENVINO_MEMBER_BYTES = 156 * _MB
 OPENVINO_FP32_BYTES = 150 * _MB

@@ -7,6 +7,7 @@ Around a converted network large blocks are few and live long, and kept ones add
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 # malloc.h of glibc; a musl has no mallopt, and nothing to set.
@@ -19,21 +20,22 @@ _KEPT_BYTES = 32 << 20
 
 
 class LargeBlocks:
-    """Of this process."""
+    """Of this process. Where its user set glibc's threshold (`MALLOC_MMAP_THRESHOLD_`), that stays."""
 
-    given_back = False
+    _given_back = False
 
     @classmethod
     def give_back(cls) -> None:
         """From now on, blocks of a megabyte and more go back to the kernel when they are freed."""
-        cls.given_back = True
-        _set(_GIVEN_BACK_BYTES)
+        if not cls._given_back and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+            cls._given_back = True
+            _set(_GIVEN_BACK_BYTES)
 
     @classmethod
     def keep(cls) -> None:
         """As glibc does it by itself; nothing happens where it was never told otherwise."""
-        if cls.given_back:
-            cls.given_back = False
+        if cls._given_back:
+            cls._given_back = False
             _set(_KEPT_BYTES)
 
 
